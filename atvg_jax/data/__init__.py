@@ -1,0 +1,1 @@
+"""TFRecord examples and the batches made of them."""

@@ -1,0 +1,1 @@
+"""Scores for videos of talking faces."""

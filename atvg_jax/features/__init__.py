@@ -1,0 +1,1 @@
+"""What a clip is measured by: sound, faces, landmarks, video."""

@@ -1,0 +1,1 @@
+"""Configs: a complete base for each network and small overrides on it."""
