@@ -1,1 +1,32 @@
-"""One module a corpus; each yields Clips."""
+"""Corpora: each module's ``clips(source)`` yields the same description of a clip.
+
+A new corpus is a new module with ``clips(source: Path) -> Iterator[Clip]``, named in ``CORPORA``.
+``clips`` yields clips in a fixed order and raises ``InputError`` where ``source`` is not the corpus
+that it should be, with what was looked for and what was found. It opens no video.
+"""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.corpora.clip import Clip
+
+CORPORA = {
+    "folder": "data_prep.corpora.folder",
+    "lrw": "data_prep.corpora.lrw",
+    "synthetic": "data_prep.corpora.synthetic",
+}
+
+MADE_HERE = frozenset({"synthetic"})
+"""Corpora that need no ``--source``: ``clips(source)`` makes the videos in ``source`` first, and
+must leave finished ones as they are when it is called again."""
+
+
+def clips(corpus: str, source: Path) -> Iterator[Clip]:
+    """The clips of a corpus, in a fixed order.
+
+    Args:
+        corpus: a key of ``CORPORA``.
+        source: its folder.
+    """
+    return importlib.import_module(CORPORA[corpus]).clips(source)
