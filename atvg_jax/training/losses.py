@@ -1,0 +1,56 @@
+"""The losses of both networks, as means over all axes unless said otherwise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+Array = jax.Array
+
+# The pixel loss weighs a pixel by its attention plus this, so that still pixels count too.
+ATTENTION_FLOOR = 0.5
+MOUTH_POINTS = range(48, 68)
+# Weight of a mouth point's y before squaring, hence 10,000 in the square.
+MOUTH_Y_WEIGHT = 100.0
+
+
+def landmark_weights() -> np.ndarray:
+    """(136,) weights of x0, y0, x1, y1, ...: 100 on the y of the 20 mouth points, 1 elsewhere."""
+    weights = np.ones(136, np.float32)
+    weights[[2 * point + 1 for point in MOUTH_POINTS]] = MOUTH_Y_WEIGHT
+    return weights
+
+
+def component_loss(predicted: Array, target: Array) -> Array:
+    """AT-net's loss: mean squared error of PCA components, (B, T, 6) -> (B,)."""
+    return jnp.mean(jnp.square(predicted - target), axis=(1, 2))
+
+
+def dynamic_pixel_loss(frames: Array, target: Array, attention: Array) -> Array:
+    """Absolute error weighted by where the generator says that it moves pixels.
+
+    Equation 9 of the paper. Attention is a weight, not something to be learned by shrinking it:
+    no gradient passes through it.
+
+    Args:
+        frames: (B, T, H, W, 3) made.
+        target: (B, T, H, W, 3) real.
+        attention: (B, T, H, W, 1) in [0, 1].
+
+    Returns:
+        (B,) mean per clip.
+    """
+    weight = lax.stop_gradient(attention) + ATTENTION_FLOOR
+    return jnp.mean(jnp.abs(frames - target) * weight, axis=(1, 2, 3, 4))
+
+
+def landmark_loss(regressed: Array, target: Array) -> Array:
+    """Squared error of what the discriminator sees, mouth heights first; (B, T, 136) -> (B,)."""
+    difference = (regressed - target) * landmark_weights()
+    return jnp.mean(jnp.square(difference), axis=(1, 2))
+
+
+def adversarial_loss(logits: Array, real: bool) -> Array:
+    """Binary cross-entropy of the score ``sigmoid(logits)`` against 1 (real) or 0; (B,) -> (B,)."""
+    return optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, float(real)))

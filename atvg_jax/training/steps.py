@@ -1,0 +1,292 @@
+"""Training and evaluation steps: pure functions of (state, batch, rng).
+
+Each maker takes modules and optimizers, built once, and returns a function to be compiled. Under
+pmap, ``axis_name`` averages gradients, metrics and running batch statistics over the devices; the
+statistics that normalise a batch are the device's own.
+
+Batches (leading axis: examples of this device):
+
+- AT-net: ``mfcc`` (B, T, 28, 12), ``landmarks`` (B, T, 136), ``example_landmark`` (B, 136).
+- VG-net: ``example_image`` (B, 128, 128, 3) uint8, ``frames`` (B, T, 128, 128, 3) uint8,
+  ``landmarks`` (B, T, 136), ``example_landmark`` (B, 136).
+
+Landmarks are normalised times 5. Metrics are float32 scalars; evaluation's are (B,).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from atvg_jax.models import ATNetSingle, VGOutput
+from atvg_jax.training import losses
+from atvg_jax.training.state import NetworkState, TrainState
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+Metrics = dict[str, Array]
+Step = Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]
+Evaluation = Callable[[TrainState, Batch], tuple[Metrics, dict[str, Array]]]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the generator's terms; the discriminator's are 1, and share ``landmark``.
+
+    Attributes:
+        pixel: of the pixel loss.
+        adversarial: of the generator's adversarial term; 0 for none.
+        landmark: of every landmark regression term; 0 for a plain discriminator.
+        dynamic: weigh pixels by attention; False is a plain absolute error.
+    """
+
+    pixel: float = 10.0
+    adversarial: float = 1.0
+    landmark: float = 1.0
+    dynamic: bool = True
+
+
+def to_float(pixels: Array) -> Array:
+    """uint8 0..255 -> float32 -1..1; floats pass through as they are."""
+    if jnp.issubdtype(pixels.dtype, jnp.floating):
+        return pixels
+    return pixels.astype(jnp.float32) / 127.5 - 1.0
+
+
+def _mean_over_devices(tree: Any, axis_name: str | None) -> Any:
+    return lax.pmean(tree, axis_name) if axis_name else tree
+
+
+def _updated(
+    network: NetworkState,
+    optimizer: optax.GradientTransformation,
+    gradients: Any,
+    batch_stats: Any,
+) -> NetworkState:
+    updates, opt_state = optimizer.update(gradients, network.opt_state, network.params)
+    return NetworkState(optax.apply_updates(network.params, updates), batch_stats, opt_state)
+
+
+def _apply(
+    model: nn.Module,
+    params: Any,
+    batch_stats: Any,
+    *inputs: Array,
+    train: bool,
+    dropout: Array | None = None,
+    method: str | None = None,
+) -> tuple[Any, Any]:
+    """Returns the network's output and its batch statistics after it."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    rngs = {} if dropout is None else {"dropout": dropout}
+    output, changed = model.apply(
+        variables, *inputs, train=train, mutable=["batch_stats"], rngs=rngs, method=method
+    )
+    return output, changed.get("batch_stats", batch_stats)
+
+
+def make_at_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    basis_mean: Array,
+    basis_components: Array,
+    axis_name: str | None = None,
+    frozen_statistics: bool = False,
+) -> Step:
+    """Makes AT-net's training step.
+
+    Args:
+        model: ATNet or ATNetSingle.
+        optimizer: its optimizer.
+        basis_mean: (136,) of the landmark basis.
+        basis_components: (136, 6), columns orthonormal.
+        axis_name: of the pmap that this runs under.
+        frozen_statistics: inference mode inside the step: batch norm uses its running statistics
+            and dropout is off, so that results do not depend on how a batch is split.
+    """
+    train = not frozen_statistics
+    predict = _at_predict(model)
+
+    def step(state: TrainState, batch: Batch, rng: Array) -> tuple[TrainState, Metrics]:
+        network = state.networks["at_net"]
+        target = (batch["landmarks"] - basis_mean) @ basis_components  # (B, T, 6)
+        example = (batch["example_landmark"] - basis_mean) @ basis_components
+
+        def loss_of(params: Any) -> tuple[Array, Any]:
+            predicted, stats = predict(
+                params, network.batch_stats, example, batch["mfcc"], train=train, dropout=rng
+            )
+            return losses.component_loss(predicted, target).mean(), stats
+
+        (loss, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(network.params)
+        gradients, stats, loss = _mean_over_devices((gradients, stats, loss), axis_name)
+        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        after = _updated(network, optimizer, gradients, stats)
+        return state.replace(step=state.step + 1, networks={"at_net": after}), metrics
+
+    return step
+
+
+def _at_predict(model: nn.Module) -> Callable[..., tuple[Array, Any]]:
+    """``predict(params, stats, example, mfcc, train=, dropout=)`` for either AT network."""
+    if isinstance(model, ATNetSingle):
+        return lambda params, stats, example, mfcc, **how: _apply(model, params, stats, mfcc, **how)
+    return lambda params, stats, *inputs, **how: _apply(model, params, stats, *inputs, **how)
+
+
+def make_at_eval(model: nn.Module, basis_mean: Array, basis_components: Array) -> Evaluation:
+    """Makes AT-net's evaluation.
+
+    Returns:
+        A function of (state, batch) to metrics ``loss`` (B,) and outputs ``landmarks``
+        (B, T, 136), the predicted ones.
+    """
+    predict = _at_predict(model)
+
+    def evaluate(state: TrainState, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
+        network = state.networks["at_net"]
+        target = (batch["landmarks"] - basis_mean) @ basis_components
+        example = (batch["example_landmark"] - basis_mean) @ basis_components
+        predicted, _ = predict(
+            network.params, network.batch_stats, example, batch["mfcc"], train=False
+        )
+        metrics = {"loss": losses.component_loss(predicted, target)}
+        return metrics, {"landmarks": predicted @ basis_components.T + basis_mean}
+
+    return evaluate
+
+
+def make_vg_step(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    optimizer_g: optax.GradientTransformation,
+    optimizer_d: optax.GradientTransformation,
+    axis_name: str | None = None,
+    frozen_statistics: bool = False,
+    weights: LossWeights | None = None,
+) -> Step:
+    """Makes the adversarial training step.
+
+    The discriminator steps first, on real and on made clips in separate calls; the generator then
+    steps against the discriminator as it is after that. The generator's forward pass runs once:
+    its frames serve both, and its gradient is pulled back through the pass already made.
+
+    Args:
+        generator: VGNet.
+        discriminator: Discriminator.
+        optimizer_g: the generator's optimizer.
+        optimizer_d: the discriminator's.
+        axis_name: of the pmap that this runs under.
+        frozen_statistics: as for ``make_at_step``.
+        weights: of the loss terms; None for the published ones.
+    """
+    train = not frozen_statistics
+    weights = weights or LossWeights()
+
+    def judge(params: Any, stats: Any, frames: Array, example: Array) -> tuple[Any, Any]:
+        return _apply(discriminator, params, stats, frames, example, train=train, method="logits")
+
+    def step(state: TrainState, batch: Batch, rng: Array) -> tuple[TrainState, Metrics]:
+        maker, judging = state.networks["vg_net"], state.networks["discriminator"]
+        image, real = to_float(batch["example_image"]), to_float(batch["frames"])
+        landmarks, example = batch["landmarks"], batch["example_landmark"]
+
+        def make(params: Any) -> tuple[VGOutput, Any]:
+            inputs = (image, landmarks, example)
+            return _apply(generator, params, maker.batch_stats, *inputs, train=train, dropout=rng)
+
+        made, pull_back, maker_stats = jax.vjp(make, maker.params, has_aux=True)
+
+        def discriminator_loss(params: Any) -> tuple[Array, tuple[Metrics, Any]]:
+            stats = judging.batch_stats
+            (logits, seen), stats = judge(params, stats, real, example)
+            (made_logits, made_seen), stats = judge(params, stats, made.frames, example)
+            terms = {
+                "d_adversarial_real": losses.adversarial_loss(logits, True).mean(),
+                "d_adversarial_fake": losses.adversarial_loss(made_logits, False).mean(),
+                "d_landmark_real": losses.landmark_loss(seen, landmarks).mean(),
+                "d_landmark_fake": losses.landmark_loss(made_seen, landmarks).mean(),
+            }
+            total = terms["d_adversarial_real"] + terms["d_adversarial_fake"]
+            total += weights.landmark * (terms["d_landmark_real"] + terms["d_landmark_fake"])
+            return total, ({**terms, "d_total": total}, stats)
+
+        gradients, (metrics, judging_stats) = jax.grad(discriminator_loss, has_aux=True)(
+            judging.params
+        )
+        gradients, judging_stats = _mean_over_devices((gradients, judging_stats), axis_name)
+        metrics["d_gradient_norm"] = optax.global_norm(gradients)
+        judging = _updated(judging, optimizer_d, gradients, judging_stats)
+
+        def generator_loss(frames: Array) -> tuple[Array, Metrics]:
+            # The statistics that this call would leave behind are dropped: the discriminator has
+            # already seen these very frames in its own step.
+            (logits, seen), _ = judge(judging.params, judging.batch_stats, frames, example)
+            attention = made.attention if weights.dynamic else jnp.full_like(made.attention, 0.5)
+            terms = {
+                "g_pixel": losses.dynamic_pixel_loss(frames, real, attention).mean(),
+                "g_adversarial": losses.adversarial_loss(logits, True).mean(),
+                "g_landmark": losses.landmark_loss(seen, landmarks).mean(),
+            }
+            total = weights.pixel * terms["g_pixel"]
+            total += weights.adversarial * terms["g_adversarial"]
+            total += weights.landmark * terms["g_landmark"]
+            return total, {**terms, "g_total": total}
+
+        to_frames, terms = jax.grad(generator_loss, has_aux=True)(made.frames)
+        # Nothing but the frames is in the loss: attention enters it as a constant.
+        cotangent = jax.tree.map(jnp.zeros_like, made)._replace(frames=to_frames)
+        (gradients,) = pull_back(cotangent)
+        gradients, maker_stats = _mean_over_devices((gradients, maker_stats), axis_name)
+        metrics |= terms
+        metrics["g_gradient_norm"] = optax.global_norm(gradients)
+        metrics["attention"] = made.attention.mean()
+        maker = _updated(maker, optimizer_g, gradients, maker_stats)
+        networks = {"vg_net": maker, "discriminator": judging}
+        metrics = _mean_over_devices(metrics, axis_name)
+        return state.replace(step=state.step + 1, networks=networks), metrics
+
+    return step
+
+
+def make_vg_eval(generator: nn.Module, discriminator: nn.Module) -> Evaluation:
+    """Makes VG-net's evaluation.
+
+    Returns:
+        A function of (state, batch) to metrics (B,): ``pixel`` (the dynamic loss), ``l1`` (plain
+        absolute error, frames in [-1, 1]), ``psnr`` (dB, mean over frames), ``static_l1`` and
+        ``static_psnr`` (the portrait unmoved, the floor to beat), ``landmark`` and ``score``
+        (what the discriminator sees and thinks); and outputs ``frames``, ``attention``,
+        ``motion``, ``landmark_attention``.
+    """
+
+    def evaluate(state: TrainState, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
+        maker, judging = state.networks["vg_net"], state.networks["discriminator"]
+        image, real = to_float(batch["example_image"]), to_float(batch["frames"])
+        example = batch["example_landmark"]
+        made = generator.apply(maker.variables, image, batch["landmarks"], example)
+        score, seen = discriminator.apply(judging.variables, made.frames, example)
+        still = jnp.broadcast_to(image[:, None], real.shape)
+        metrics = {
+            "pixel": losses.dynamic_pixel_loss(made.frames, real, made.attention),
+            "l1": jnp.abs(made.frames - real).mean(axis=(1, 2, 3, 4)),
+            "psnr": _psnr(made.frames, real),
+            "static_l1": jnp.abs(still - real).mean(axis=(1, 2, 3, 4)),
+            "static_psnr": _psnr(still, real),
+            "landmark": losses.landmark_loss(seen, batch["landmarks"]),
+            "score": score,
+        }
+        return metrics, made._asdict()
+
+    return evaluate
+
+
+def _psnr(frames: Array, target: Array) -> Array:
+    """(B, T, H, W, 3) in [-1, 1] -> (B,) dB, mean over frames of ``10 log10(2^2 / MSE)``."""
+    error = jnp.square(frames - target).mean(axis=(2, 3, 4))
+    return (10 * jnp.log10(4.0 / jnp.maximum(error, 1e-10))).mean(axis=1)
