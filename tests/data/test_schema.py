@@ -174,7 +174,7 @@ print(lengths, heavy or "light")
 """
 
 READ_WITH_TENSORFLOW_DATASETS = """
-import json, pathlib, sys, tempfile
+import json, pathlib, shutil, sys, tempfile
 import numpy as np
 import tensorflow_datasets as tfds
 from atvg_jax.data import schema
@@ -193,6 +193,8 @@ expected = tfds.features.FeaturesDict({
     "text": tfds.features.Text(),
 })
 with tempfile.TemporaryDirectory() as other:
+    for path in schema.data_files(sys.argv[2], "train"):
+        shutil.copy(path, other)
     split = builder.info.splits["train"]
     template = tfds.core.ShardedFileTemplate(
         dataset_name=schema.NAME, data_dir=other, split="train", filetype_suffix="tfrecord")
@@ -231,7 +233,7 @@ def test_grain_reads_it_without_tensorflow(tmp_path):
 def test_tensorflow_datasets_reads_it(tmp_path):
     pytest.importorskip("tensorflow_datasets.version")
     folder = write_data_set(tmp_path, [example(i + 2, clip_id=f"clip{i}") for i in range(3)])
-    read = json.loads(run_python(READ_WITH_TENSORFLOW_DATASETS, folder))
+    read = json.loads(run_python(READ_WITH_TENSORFLOW_DATASETS, folder, tmp_path))
     assert read == [
         [[i + 2, 128, 128, 3], [4 * (i + 2) + 24, 13], "été", f"clip{i}"] for i in range(3)
     ]
