@@ -1,0 +1,309 @@
+"""TFRecord shards -> batches of NumPy arrays, through Grain and without TensorFlow.
+
+An epoch shows every clip in as many windows as fit into it (a clip of 75 frames gives four windows of
+16), each time at another place. Windows are shuffled over the whole data set; which window is in which
+batch is a function of the seed and of the window's number since the start of training, and of nothing
+else: processes take blocks of the same batch, so that no window is lost or doubled, and a position is
+one number that may be resumed with other numbers of processes.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from atvg_jax.data import augment, schema
+from atvg_jax.data.augment import Augmentation
+from atvg_jax.data.records import ClipRecords
+from atvg_jax.errors import InputError
+from atvg_jax.features import images, landmarks
+from atvg_jax.features.audio import ROWS_PER_FRAME, WINDOW_ROWS, windows_from_mfcc
+
+Batch = dict[str, np.ndarray]
+
+NETWORKS = ("at_net", "vg_net")
+# LRW clips have 29 frames with the word in the middle; the published AT-net takes the example frame
+# from frames 3..7, which leaves 3 frames before it and 5 after the 16 that follow. Longer clips keep
+# these margins, shorter ones cannot.
+_MARGIN_BEFORE = 3
+_MARGIN_AFTER = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """What is cut out of a clip.
+
+    Attributes:
+        network: "at_net" (MFCC windows and landmarks, the example frame directly before them) or
+            "vg_net" (pictures and landmarks, the example frame anywhere in the clip).
+        frames: T, frames of one window.
+    """
+
+    network: str
+    frames: int = 16
+
+    @property
+    def shortest(self) -> int:
+        """Frames that a clip must have."""
+        return self.frames + (self.network == "at_net")
+
+    def count(self, clip_frames: np.ndarray) -> np.ndarray:
+        """How many windows an epoch takes from clips of these lengths; 0 for too short ones."""
+        return np.where(clip_frames < self.shortest, 0, np.maximum(1, clip_frames // self.frames))
+
+    def place(
+        self, clip_frames: int, part: int, parts: int, rng: np.random.Generator
+    ) -> tuple[int, int]:
+        """First frame of a random window, and the example frame.
+
+        The places where a window can start are cut into ``parts`` equal stretches and the window
+        starts within the given one, so that an epoch's windows spread over the clip while any one of
+        them may start anywhere.
+        """
+        if self.network == "at_net":
+            low, high = _MARGIN_BEFORE + 1, clip_frames - self.frames - _MARGIN_AFTER
+            if high < low:
+                low, high = 1, clip_frames - self.frames
+        else:
+            low, high = 0, clip_frames - self.frames
+        start = low + int((part + rng.random()) / parts * (high - low + 1))
+        return start, start - 1 if self.network == "at_net" else int(rng.integers(clip_frames))
+
+    def place_evenly(self, clip_frames: int, part: int, parts: int) -> tuple[int, int]:
+        """The same without chance, for evaluation: windows evenly spread, VG's example frame 0."""
+        low, high = self.shortest - self.frames, clip_frames - self.frames
+        start = round(low + (high - low) * (part + 0.5) / parts)
+        return start, start - 1 if self.network == "at_net" else 0
+
+
+def cut(
+    example: dict[str, Any],
+    windows: Windows,
+    start: int,
+    example_frame: int,
+    augmentation: Augmentation | None = None,
+    rng: np.random.Generator | None = None,
+) -> Batch:
+    """One window of a clip as the networks take it.
+
+    Args:
+        example: a clip as ``schema.deserialize`` gives it.
+        windows: what to cut.
+        start: first of the T frames.
+        example_frame: the frame whose landmarks (and picture) are the example.
+        augmentation: random changes; none by default.
+        rng: where those come from.
+
+    Returns:
+        for AT-net ``mfcc`` (T, 28, 12), ``landmarks`` (T, 136) in model units, ``example_landmark``
+        (136,); for VG-net ``example_image`` (128, 128, 3) uint8, ``frames`` (T, 128, 128, 3) uint8,
+        ``landmarks`` and ``example_landmark``.
+    """
+    settings = augmentation or Augmentation()
+    rng = rng or np.random.default_rng(0)  # draws that no setting uses
+    taken = [example_frame, *range(start, start + windows.frames)]
+    points, flip = augment.augment_landmarks(example["landmarks"][taken], settings, rng)
+    points = landmarks.to_model(points).astype(np.float32, copy=False)
+    window = {"landmarks": points[1:], "example_landmark": points[0]}
+    if windows.network == "at_net":
+        first = ROWS_PER_FRAME * start
+        rows = example["mfcc"][first : first + ROWS_PER_FRAME * (windows.frames - 1) + WINDOW_ROWS]
+        rows = augment.augment_mfcc(rows, settings, rng)
+        window["mfcc"] = np.ascontiguousarray(windows_from_mfcc(rows), np.float32)
+    else:
+        frames = np.stack([images.decode_jpeg(example["frames"][frame]) for frame in taken])
+        frames = augment.augment_frames(frames, flip, settings, rng)
+        window["example_image"], window["frames"] = frames[0], frames[1:]
+    return window
+
+
+class ClipWindows:
+    """The windows of one split of a data set.
+
+    Attributes:
+        clips: clips long enough for a window.
+        skipped: clips that are too short.
+
+    Raises:
+        InputError: the split is missing, unreadable, or has no clip that is long enough.
+    """
+
+    def __init__(self, data_dir: str, split: str, windows: Windows):
+        if windows.network not in NETWORKS:
+            raise InputError(f"no network is called {windows.network!r}; use one of {NETWORKS}")
+        self.windows = windows
+        self.records = ClipRecords(schema.data_files(data_dir, split))
+        counts = windows.count(self.records.frames)
+        self.clips = int(np.count_nonzero(counts))
+        self.skipped = len(counts) - self.clips
+        if self.clips == 0:
+            raise InputError(
+                f"{data_dir}: none of the {len(counts)} clips of split {split!r} has the "
+                f"{windows.shortest} frames that a window needs; give longer clips or set "
+                "config.frames lower"
+            )
+        # (N, 3): clip, part, parts of every window of an epoch.
+        clip = np.repeat(np.arange(len(counts)), counts)
+        part = np.arange(len(clip)) - np.repeat(np.cumsum(counts) - counts, counts)
+        self._table = np.stack([clip, part, counts[clip]], axis=1)
+
+    def __len__(self) -> int:
+        """Windows of one epoch."""
+        return len(self._table)
+
+    def random(self, number: int, augmentation: Augmentation, rng: np.random.Generator) -> Batch:
+        """Window ``number`` of an epoch, at a random place of its part of the clip."""
+        clip, part, parts = (int(value) for value in self._table[number])
+        place = self.windows.place(int(self.records.frames[clip]), part, parts, rng)
+        return cut(self.records.example(clip), self.windows, *place, augmentation, rng)
+
+    def fixed(self, number: int) -> Batch:
+        """Window ``number`` at its fixed place, unchanged, for evaluation."""
+        clip, part, parts = (int(value) for value in self._table[number])
+        place = self.windows.place_evenly(int(self.records.frames[clip]), part, parts)
+        return cut(self.records.example(clip), self.windows, *place)
+
+    def clip_of(self, number: int) -> int:
+        """Which clip window ``number`` is cut from."""
+        return int(self._table[number, 0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a process reads.
+
+    Attributes:
+        threads: threads that read and decode, each a batch at a time.
+        read_ahead: batches kept ready.
+        process: number of this process among ``processes``.
+        processes: how many processes share every batch.
+    """
+
+    threads: int = 2
+    read_ahead: int = 4
+    process: int = 0
+    processes: int = 1
+
+
+class TrainBatches(Iterator[Batch]):
+    """Endless batches of random windows, with a position that can be saved and set.
+
+    Args:
+        source: the split's windows.
+        batch_size: global B; this process gets its block of B / processes.
+        seed: of order, places and augmentation.
+        augmentation: random changes.
+        reading: threads and processes.
+    """
+
+    def __init__(
+        self,
+        source: ClipWindows,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        reading: Reading | None = None,
+    ):
+        self.source = source
+        self.batch_size = batch_size
+        self.seed = seed
+        self._reading = reading or Reading()
+        if batch_size % self._reading.processes:
+            raise InputError(
+                f"config.batch_size={batch_size} cannot be shared evenly by "
+                f"{self._reading.processes} processes"
+            )
+        augmentation = augmentation or Augmentation()
+        self._windows = (
+            grain.MapDataset.range(len(source))
+            .seed(seed)
+            .shuffle()
+            .repeat()  # reshuffles every epoch
+            .random_map(_RandomWindow(source, augmentation))
+        )
+        self._seen = 0
+        self._iterator: Any = None
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            self._iterator = iter(self._from(self._seen))
+        batch = next(self._iterator)
+        self._seen += self.batch_size
+        return batch
+
+    def _from(self, seen: int) -> grain.IterDataset:
+        reading = self._reading
+        return (
+            self._windows.slice(slice(seen, None))
+            .batch(self.batch_size // reading.processes)
+            .slice(slice(reading.process, None, reading.processes))
+            .to_iter_dataset(
+                grain.ReadOptions(
+                    num_threads=min(reading.threads, reading.read_ahead),
+                    prefetch_buffer_size=reading.read_ahead,
+                )
+            )
+        )
+
+    def get_state(self) -> dict[str, int]:
+        """The position, the same in all processes: windows seen, of how many, in which order."""
+        return {"windows_seen": self._seen, "windows": len(self.source), "seed": self.seed}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes to a saved position, also one of a run with other batches or processes."""
+        self._seen = int(state["windows_seen"])
+        self._iterator = None
+
+    def element(self) -> Batch:
+        """Window 0 of the split, for its shapes; does not move the position."""
+        return self.source.fixed(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _RandomWindow(grain.transforms.RandomMap):
+    source: ClipWindows
+    augmentation: Augmentation
+
+    def random_map(self, element: int, rng: np.random.Generator) -> Batch:
+        return self.source.random(int(element), self.augmentation, rng)
+
+
+def held_out_batches(
+    source: ClipWindows, batch_size: int, limit: int = 0, reading: Reading | None = None
+) -> Iterator[tuple[Batch, int]]:
+    """The windows of a held-out split at fixed places, in order, in batches of equal size.
+
+    Args:
+        source: the split's windows.
+        batch_size: global B; this process gets its block of B / processes.
+        limit: at most so many windows, evenly spread over the split; 0 for all.
+        reading: threads and processes.
+
+    Yields:
+        the batch and how many of this process's windows count: the last batch is filled up by
+        repeating its last window, so that nothing is compiled twice and nothing counts twice.
+    """
+    reading = reading or Reading()
+    numbers = np.arange(len(source))
+    if limit and limit < len(numbers):
+        numbers = numbers[np.linspace(0, len(numbers) - 1, limit).round().astype(int)]
+    batches = -(-len(numbers) // batch_size)
+    filled = np.pad(numbers, (0, batches * batch_size - len(numbers)), mode="edge")
+    local = batch_size // reading.processes
+    dataset = (
+        grain.MapDataset.source(filled)
+        .map(lambda number: source.fixed(int(number)))
+        .batch(local)
+        .slice(slice(reading.process, None, reading.processes))
+        .to_iter_dataset(
+            grain.ReadOptions(
+                num_threads=min(reading.threads, reading.read_ahead),
+                prefetch_buffer_size=reading.read_ahead,
+            )
+        )
+    )
+    for position, batch in enumerate(dataset):
+        first = position * batch_size + reading.process * local
+        yield batch, max(0, min(local, len(numbers) - first))

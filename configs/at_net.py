@@ -1,0 +1,74 @@
+"""AT-net: speech to facial landmarks.
+
+    python -m atvg_jax.train --config=configs/at_net.py --workdir=runs/at --config.data=DATA
+
+The base is the published network and training: 30.07 M parameters, batch 16, 16 frames a window, Adam
+2e-4 (0.5, 0.999), mean squared error of 6 landmark components. DATA is what ``data_prep.build`` made.
+
+After a colon, separated by commas: ``compact`` (a quarter of the width, 2.3 M parameters), ``single``
+(AT-single: one window of sound, no recurrence, no portrait), ``smoke`` (ten steps of a tiny network).
+Any key may be set by itself: ``--config.steps=2000``.
+
+Expected: RUN_TIME_AND_RESULT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import words
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    c = ConfigDict()
+    c.network = "at_net"
+    c.architecture = "at_net"  # or at_single
+    c.model = ConfigDict({"width": 1.0})
+
+    # Data: a folder that data_prep.build made; T frames a window.
+    c.data = ""
+    c.frames = 16
+    c.augment = ConfigDict({"flip": 0.0, "colour": 0.0, "channel": 0.0, "noise": 0.0})
+    c.read_threads = 2
+    c.read_ahead = 4
+
+    # Training. batch_size is over all devices; devices = 0 takes all there are.
+    c.seed = 0
+    c.steps = 100_000
+    c.batch_size = 16
+    c.devices = 0
+    c.learning_rate = 2e-4
+    c.schedule = "constant"  # or linear, cosine: to zero at the last step
+    c.warmup_steps = 0
+    c.adam_b1 = 0.5
+    c.adam_b2 = 0.999
+    c.weight_decay = 0.0
+    c.clip_norm = 0.0  # 0: off
+    c.ema_decay = 0.999  # of the averaged copy that synthesis uses; 0: none
+    c.compute_dtype = "float32"  # or bfloat16; parameters and statistics stay float32
+
+    # Watching. eval_windows limits the held-out windows; 0 takes all.
+    c.log_every = 20
+    c.checkpoint_every = 1000
+    c.eval_every = 1000
+    c.eval_split = "validation"
+    c.eval_windows = 0
+    c.keep = 3
+    c.profile_steps = 0
+    return words.apply(c, arg, {"compact": _compact, "single": _single, "smoke": _smoke})
+
+
+def _compact(c: ConfigDict) -> None:
+    c.model.width = 0.25
+
+
+def _single(c: ConfigDict) -> None:
+    c.architecture = "at_single"
+
+
+def _smoke(c: ConfigDict) -> None:
+    c.model.width = 1 / 32
+    c.steps = 10
+    c.batch_size = 4
+    c.log_every = 5
+    c.checkpoint_every = 5
+    c.eval_every = 5
+    c.eval_windows = 8

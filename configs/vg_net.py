@@ -1,0 +1,97 @@
+"""VG-net: landmarks and one portrait to video frames, trained against a discriminator.
+
+    python -m atvg_jax.train --config=configs/vg_net.py --workdir=runs/vg --config.data=DATA
+
+The base is the published network and training: 58.36 M parameters and a discriminator of 21.49 M, 16
+frames a window, Adam 2e-4 (0.5, 0.999) for both, loss 10 x pixel + adversarial + landmark. ``batch_size``
+is over all devices; the published one is 10 a device. DATA is what ``data_prep.build`` made.
+
+After a colon, separated by commas: ``compact`` (a quarter of the width, a sixteenth of the work),
+``smoke`` (four steps of a tiny network), and the ablations ``no_dynamic_loss`` (plain absolute error),
+``plain_discriminator`` (no landmark regression) and ``no_recurrence`` (every frame by itself).
+Any key may be set by itself: ``--config.steps=2000``.
+
+Expected: RUN_TIME_AND_RESULT
+"""
+
+from ml_collections import ConfigDict
+
+from configs import words
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    c = ConfigDict()
+    c.network = "vg_net"
+    c.model = ConfigDict({"width": 1.0, "recurrence": "time"})
+    c.discriminator = ConfigDict({"width": 1.0})
+    # Weights of the generator's terms; landmark also weighs the discriminator's regression.
+    c.loss = ConfigDict({"pixel": 10.0, "adversarial": 1.0, "landmark": 1.0, "dynamic": True})
+
+    # Data: a folder that data_prep.build made; T frames a window.
+    c.data = ""
+    c.frames = 16
+    c.augment = ConfigDict({"flip": 0.5, "colour": 0.0, "channel": 0.0, "noise": 0.0})
+    c.read_threads = 4
+    c.read_ahead = 4
+
+    # Training. batch_size is over all devices; devices = 0 takes all there are.
+    c.seed = 0
+    c.steps = 200_000
+    c.batch_size = 10
+    c.devices = 0
+    c.learning_rate = 2e-4
+    c.schedule = "constant"  # or linear, cosine: to zero at the last step
+    c.warmup_steps = 0
+    c.adam_b1 = 0.5
+    c.adam_b2 = 0.999
+    c.weight_decay = 0.0
+    c.clip_norm = 0.0  # 0: off
+    c.ema_decay = 0.999  # of the averaged copy that synthesis uses; 0: none
+    c.compute_dtype = "float32"  # or bfloat16; parameters and statistics stay float32
+
+    # Watching. eval_windows limits the held-out windows; 0 takes all.
+    c.log_every = 20
+    c.checkpoint_every = 1000
+    c.eval_every = 1000
+    c.eval_split = "validation"
+    c.eval_windows = 200
+    c.keep = 3
+    c.profile_steps = 0
+    changes = {
+        "compact": _compact,
+        "no_dynamic_loss": _no_dynamic_loss,
+        "plain_discriminator": _plain_discriminator,
+        "no_recurrence": _no_recurrence,
+        "smoke": _smoke,
+    }
+    return words.apply(c, arg, changes)
+
+
+def _compact(c: ConfigDict) -> None:
+    c.model.width = 0.25
+    c.discriminator.width = 0.25
+    c.batch_size = 4
+
+
+def _no_dynamic_loss(c: ConfigDict) -> None:
+    c.loss.dynamic = False
+
+
+def _plain_discriminator(c: ConfigDict) -> None:
+    c.loss.landmark = 0.0
+
+
+def _no_recurrence(c: ConfigDict) -> None:
+    c.model.recurrence = "none"
+
+
+def _smoke(c: ConfigDict) -> None:
+    c.model.width = 1 / 32
+    c.discriminator.width = 1 / 32
+    c.frames = 4
+    c.steps = 4
+    c.batch_size = 4
+    c.log_every = 2
+    c.checkpoint_every = 2
+    c.eval_every = 2
+    c.eval_windows = 4
