@@ -1,10 +1,11 @@
 """Sound to MFCC and the 28 x 12 window that each 25 fps frame sees.
 
-The features are those of the published networks: 100 Hz, 25 ms rectangular windows, 26 HTK-mel filters on
-whole FFT bins, 13 liftered coefficients of which the first is the log frame energy (the
-defaults of the ``python_speech_features`` package that the authors used). librosa's own MFCC differs
-in every one of these, so of librosa only the resampler serves, soxr, and it is called directly:
-``librosa.resample`` gives the same samples after 2.5 s of imports and compilation, soxr after 0.1 s.
+The features are those of the published networks: 100 Hz, 25 ms rectangular windows, 26 HTK-mel
+filters on whole FFT bins, 13 liftered coefficients of which the first is the log frame energy (the
+defaults of the ``python_speech_features`` package that the authors used). librosa's own MFCC
+differs in each of these, so of librosa only its resampler serves, soxr, and it is called directly:
+``librosa.resample`` gives the same samples after 2.5 s of imports and compilation, soxr after 0.1
+s.
 """
 
 from functools import cache
@@ -35,7 +36,7 @@ _EPS = np.finfo(np.float64).eps  # stands in for zero energy before a logarithm
 
 
 def frame_count(samples: int) -> int:
-    """Number of 25 fps frames that ``samples`` of 16 kHz sound last, the last one perhaps in part."""
+    """Number of 25 fps frames that ``samples`` of 16 kHz sound last; the last may be in part."""
     if samples < 0:
         raise ValueError(f"a sound cannot have {samples} samples")
     return max(1, -(-samples // SAMPLES_PER_FRAME))
@@ -127,8 +128,9 @@ def padded_mfcc(
     Args:
         waveform: as for ``mfcc``.
         sample_rate: in Hz.
-        frames: number T of video frames to serve. The sound is cut or followed by more silence so that there
-            are exactly 4 T + 24 rows. None: only 120 ms after the sound, whatever rows that gives, as published.
+        frames: number T of video frames to serve. The sound is cut or followed by more silence so
+            that there are exactly 4 T + 24 rows. None: only 120 ms after the sound, whatever rows
+            that gives, as published.
 
     Returns:
         (rows, 13) float32.
@@ -168,8 +170,8 @@ def windows_from_mfcc(rows: npt.ArrayLike) -> FloatArray:
 def windows(waveform: npt.ArrayLike, sample_rate: int = SAMPLE_RATE) -> FloatArray:
     """(T, 28, 12) windows of a sound as published: ``windows_from_mfcc(padded_mfcc(...))``.
 
-    Note that a sound of exactly T frames gives T - 1 windows this way (its rows end 5 ms too soon); pass
-    ``frames=T`` to ``padded_mfcc`` where every frame must have one.
+    Note that a sound of exactly T frames gives T - 1 windows this way (its rows end 5 ms too soon);
+    pass ``frames=T`` to ``padded_mfcc`` where every frame must have one.
     """
     return windows_from_mfcc(padded_mfcc(waveform, sample_rate))
 
@@ -209,7 +211,7 @@ def _mfcc(samples: npt.NDArray[np.float64]) -> FloatArray:
 
 @cache
 def _mel_filters() -> npt.NDArray[np.float64]:
-    """(26, 257) triangles that stand on whole FFT bins, evenly spaced in HTK mel over 0 .. 8000 Hz."""
+    """(26, 257) triangles on whole FFT bins, evenly spaced in HTK mel over 0 .. 8000 Hz."""
     top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, top, _FILTERS + 2) / 2595) - 1)
     corners = np.floor((_FFT + 1) * hertz / SAMPLE_RATE)

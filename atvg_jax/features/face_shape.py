@@ -1,7 +1,7 @@
 """The mean face and how a mouth opens, estimated from clips; what own normalisation stands on.
 
-``face_shape.npz`` beside this file holds the result for the training footage. It is made again by tracking the
-clips and calling ``fit_face_shape`` on their landmarks.
+``face_shape.npz`` beside this file holds the result for the training footage. It is made again by
+tracking the clips and calling ``fit_face_shape`` on their landmarks.
 """
 
 from collections.abc import Sequence
@@ -68,16 +68,16 @@ def mirrored(shapes: Array) -> Array:
 
 
 def inner_lip_gap(shapes: Array) -> Array:
-    """(...) height of the opening between the inner lips of upright shapes; negative where lips overlap."""
+    """(...) height of the gap between the inner lips of upright shapes; below 0 if they overlap."""
     upper = shapes[..., _UPPER_LIP, 1].mean(axis=-1)
     lower = shapes[..., _LOWER_LIP, 1].mean(axis=-1)
     return lower - upper
 
 
 def align_to(shapes: Array, mean_shape: Array, points: Sequence[int] = STABLE_POINTS) -> Array:
-    """Each of (..., 68, 2) shapes moved, turned and scaled so that ``points`` lie closest to the mean shape's.
+    """Each of (..., 68, 2) shapes moved, turned and scaled to lie closest to the mean shape.
 
-    Least squares in the mean shape's units; no mirroring.
+    Only ``points`` count. Least squares in the mean shape's units; no mirroring.
     """
     index = list(points)
     z = shapes @ np.array([1, 1j])  # (..., 68): the plane as complex numbers
@@ -96,8 +96,8 @@ def align_to(shapes: Array, mean_shape: Array, points: Sequence[int] = STABLE_PO
 def fit_face_shape(clips: Sequence[npt.ArrayLike], rounds: int = 5) -> FaceShape:
     """The mean face with its lips closed, and how points move as a mouth opens.
 
-    Every clip counts the same in the mean, whatever its length, so that a person with much footage does not
-    become the mean.
+    Every clip counts the same in the mean, whatever its length, so that a person with much footage
+    does not become the mean.
 
     Args:
         clips: of (T, 68, 2) landmarks in pixels, each of one person.
@@ -121,7 +121,8 @@ def fit_face_shape(clips: Sequence[npt.ArrayLike], rounds: int = 5) -> FaceShape
             for shapes in aligned
         ]
         mean = standardised(symmetric(upright(np.mean(neutral, axis=0))))
-    # The direction was measured in the units of the mean before its last rescaling, which has converged.
+    # The direction was measured in the units of the mean before its last rescaling, which has
+    # converged.
     return FaceShape(mean, direction)
 
 

@@ -1,8 +1,8 @@
 """Faces: dlib finds them and their 68 points; one similarity transform takes picture to crop.
 
-dlib is imported at the point of use. Points are numbered as iBUG does: 0..16 jaw, 17..26 brows, 27..35 nose,
-36..47 eyes, 48..59 outer lips, 60..67 inner lips; "left" means left in the picture. Pixel
-coordinates are (x, y) with the centre of the top left pixel at (0, 0).
+dlib is imported at the point of use. Points are numbered as iBUG does: 0..16 jaw, 17..26 brows,
+27..35 nose, 36..47 eyes, 48..59 outer lips, 60..67 inner lips; "left" means left in the picture.
+Pixel coordinates are (x, y) with the centre of the top left pixel at (0, 0).
 """
 
 import importlib.metadata
@@ -23,9 +23,10 @@ FloatArray = npt.NDArray[np.float64]
 CROP_SIZE = 128
 POINTS = 68
 
-# The published frontal template, points 27..44 (nose and eyes) of base_68.npy, released with ATVGnet: pixels of the
-# 163 x 163 picture whose rows and columns 1..128 are the crop. base_68_close.npy, for
-# closed eyes, has the same numbers here (the two differ only in points that alignment does not use).
+# The published frontal template, points 27..44 (nose and eyes) of base_68.npy, released with
+# ATVGnet: pixels of the 163 x 163 picture whose rows and columns 1..128 are the crop.
+# base_68_close.npy, for closed eyes, has the same numbers here (the two differ only in points that
+# alignment does not use).
 _TEMPLATE = np.array(
     [
         [65, 37], [65, 47], [65, 57], [66, 68], [54, 75], [60, 77], [66, 78], [71, 76], [77, 75],
@@ -91,7 +92,8 @@ def _predictor() -> Any:
 def detect(image: npt.ArrayLike) -> list[Face]:
     """Finds upright, roughly frontal faces.
 
-    A reduced copy is searched first; larger scales, up to twice the picture's size, only while nothing is found.
+    A reduced copy is searched first; larger scales, up to twice the picture's size, only while
+    nothing is found.
 
     Args:
         image: (H, W, 3) uint8.
@@ -172,8 +174,8 @@ def predict_landmarks(image: npt.ArrayLike, box: tuple[float, float, float, floa
 def crop_matrix(landmarks: npt.ArrayLike) -> FloatArray:
     """The similarity transform that takes the face to the crop.
 
-    Least squares between the template's points 27..44 and the face's, with errors measured in the picture, as the
-    authors' code does.
+    Least squares between the template's points 27..44 and the face's, with errors measured in the
+    picture, as the authors' code does.
 
     Args:
         landmarks: (68, 2) pixels of the picture.
@@ -314,12 +316,14 @@ def landmark_box(landmarks: npt.ArrayLike) -> tuple[float, float, float, float]:
     )  # fmt: skip
 
 
-# Outer eye corners, nose tip, mouth corners and chin of a generic head, in its own units: x to the right of
-# the picture, y down, z away from the camera. The widely used six-point model (S. Mallick, 2016).
+# Outer eye corners, nose tip, mouth corners and chin of a generic head, in its own units: x to the
+# right of the picture, y down, z away from the camera. The widely used six-point model (S. Mallick,
+# 2016).
 _HEAD_POINTS = (30, 8, 36, 45, 48, 54)
 _HEAD = np.array(
     [
-        [0, 0, 0], [0, 330, 65], [-225, -170, 135], [225, -170, 135], [-150, 150, 125], [150, 150, 125],
+        [0, 0, 0], [0, 330, 65], [-225, -170, 135], [225, -170, 135], [-150, 150, 125], [150, 150,
+        125],
     ],
     dtype=np.float64,
 )  # fmt: skip
@@ -332,8 +336,8 @@ def head_pose(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
         landmarks: (..., 68, 2) pixels.
 
     Returns:
-        (..., 3) yaw (positive: towards the right of the picture), pitch (positive: down), roll (positive:
-        clockwise as seen in the picture), in degrees.
+        (..., 3) yaw (positive: towards the right of the picture), pitch (positive: down), roll
+        (positive: clockwise as seen in the picture), in degrees.
     """
     points = np.asarray(landmarks, dtype=np.float64)
     if points.shape[-2:] != (POINTS, 2):

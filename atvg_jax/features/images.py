@@ -21,14 +21,15 @@ LARGEST_PIXELS = 100_000_000  # 300 MB as RGB; a file that claims more is a mist
 def read_image(path: str | os.PathLike[str]) -> Frame:
     """Reads a picture file of any kind that Pillow knows.
 
-    The camera's EXIF rotation is applied, transparency is laid over white, grey, palette, CMYK and 16-bit
-    pictures become 8-bit RGB, and of an animation the first picture counts.
+    The camera's EXIF rotation is applied, transparency is laid over white, grey, palette, CMYK and
+    16-bit pictures become 8-bit RGB, and of an animation the first picture counts.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        InputError: ``unreadable`` if the file is missing, empty, broken, cut short or not a picture, ``too_large``
+        InputError: ``unreadable`` if the file is missing, empty, broken, cut short or not a
+        picture, ``too_large``
             above 100 million pixels.
     """
     path = Path(path)
@@ -72,7 +73,7 @@ def decode_jpeg(data: bytes) -> Frame:
             return np.array(picture.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(
-            f"{len(data)} bytes that should be a JPEG picture cannot be decoded ({_first_line(error)})",
+            f"{len(data)} bytes that should be a JPEG picture are not ({_first_line(error)})",
             reason="unreadable",
         ) from error
 
@@ -139,10 +140,8 @@ def _deep_grey_to_rgb(grey: npt.NDArray[Any]) -> Frame:
 
 
 def _too_large(path: Path, what: str) -> InputError:
-    return InputError(
-        f"{path}: too large ({what}); use a picture of at most {LARGEST_PIXELS // 10**6} million pixels",
-        reason="too_large",
-    )
+    limit = f"at most {LARGEST_PIXELS // 10**6} million pixels"
+    return InputError(f"{path}: too large ({what}); use a picture of {limit}", reason="too_large")
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,8 +1,9 @@
 """Landmarks as numbers: normalisation (identity and pose out, speech kept) and the PCA basis.
 
-Three units occur. Pixels of a picture; "normalised" (T, 68, 2), where the mean shape is centred with Frobenius norm 1; and
-"model units" (T, 136), normalised times ``LANDMARK_SCALE`` and flattened to x0, y0, x1, y1 .., which
-networks and bases work in. Point numbers are iBUG's, see ``faces``.
+Three units occur. Pixels of a picture; "normalised" (T, 68, 2), where the mean shape is centred
+with Frobenius norm 1; and
+"model units" (T, 136), normalised times ``LANDMARK_SCALE`` and flattened to x0, y0, x1, y1 ..,
+which networks and bases work in. Point numbers are iBUG's, see ``faces``.
 """
 
 import io
@@ -34,6 +35,7 @@ COORDINATES = 2 * POINTS
 COMPONENTS = 6  # published: AT-net predicts six
 PUBLISHED_BOOST = (1.0, 2.2, 2.4, 2.6, 2.8, 3.0)
 LAYOUT_VERSION = 1
+_WANTED = "give a basis.npz or the folder of the published basis files"
 
 _OPEN_MOUTH_COMPONENT = (
     1  # of the published shape basis, and how much of it is a resting mouth's opening
@@ -88,9 +90,10 @@ class LandmarkNormaliser:
     def default(cls) -> "LandmarkNormaliser":
         """This project's own normalisation: identity and pose go, the mouth's own opening stays.
 
-        Each shape is brought onto the bundled mean shape by its upper-face points, which speech does not
-        move. Its neutral shape, the face with its lips just closed, is the mean over the clip of
-        ``shape_t - gap_t * opening_direction``; the result is ``shape_t - neutral + mean_shape``.
+        Each shape is brought onto the bundled mean shape by its upper-face points, which speech
+        does not move. Its neutral shape, the face with its lips just closed, is the mean over the
+        clip of ``shape_t - gap_t * opening_direction``; the result is ``shape_t - neutral +
+        mean_shape``.
         """
         shape = bundled_face_shape()
         return cls(
@@ -150,7 +153,7 @@ class LandmarkNormaliser:
         return flat.reshape(shapes.shape)
 
     def _open_mouth(self) -> npt.NDArray[np.float64]:
-        """(136,) the offset that every published clip is given: mouth points of one component of S."""
+        """(136,) what every published clip is offset by: mouth points of one component of S."""
         offset = _OPEN_MOUTH_AMOUNT * self.arrays["shape_basis"][_OPEN_MOUTH_COMPONENT]
         offset[: 2 * 48] = 0.0
         return offset
@@ -219,7 +222,8 @@ class LandmarkBasis:
         """PCA of normalised landmarks.
 
         Args:
-            landmarks: (N, 68, 2), or clips of them one by one, so that they need not fit into memory together.
+            landmarks: (N, 68, 2), or clips of them one by one, so that they need not fit into
+                memory together.
             count: of components.
             normaliser: that made them; None: this project's own.
         """
@@ -301,7 +305,7 @@ class LandmarkBasis:
         return values @ self.components.T + self.mean
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the basis with its normaliser as an npz file, under its final name when it is whole."""
+        """Writes the basis with its normaliser as an npz file, whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {
@@ -329,7 +333,8 @@ class LandmarkBasis:
     def load(cls, path: str | os.PathLike[str]) -> "LandmarkBasis":
         """Reads an npz file that ``save`` wrote, or the folder of the published basis files.
 
-        The folder holds U_lrw1.npy, mean_lrw1.npy, mean_shape_img.npy, mean_shape_norm.npy and S.npy.
+        The folder holds U_lrw1.npy, mean_lrw1.npy, mean_shape_img.npy, mean_shape_norm.npy and
+        S.npy.
 
         Raises:
             InputError: ``unreadable`` if it is neither.
@@ -339,16 +344,14 @@ class LandmarkBasis:
             return _load_published(path) if path.is_dir() else _load_own(path)
         except FileNotFoundError as error:
             raise InputError(
-                f"{path}: no landmark basis ({Path(error.filename).name} is missing); give a basis.npz "
-                "or the folder of the published basis files",
+                f"{path}: no landmark basis ({Path(error.filename).name} is missing); {_WANTED}",
                 reason="unreadable",
             ) from error
         except (OSError, KeyError, ValueError, EOFError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"{path}: not a landmark basis ({' '.join(str(error).split())}); give a basis.npz or "
-                "the folder of the published basis files",
+                f"{path}: not a landmark basis ({' '.join(str(error).split())}); {_WANTED}",
                 reason="unreadable",
             ) from error
 

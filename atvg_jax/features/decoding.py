@@ -1,0 +1,305 @@
+"""What lies under ``video``: media files opened safely, pictures and sound with their times.
+
+PyAV is imported here and in ``video`` alone. It raises on broken input, where OpenCV and wrappers
+of the ffmpeg program silently give part of it; all that it raises becomes an ``InputError``.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import av.sidedata.sidedata
+import numpy as np
+import numpy.typing as npt
+
+from atvg_jax.errors import InputError
+
+Frame = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+PathLike = str | os.PathLike[str]
+
+# What may be opened. Playlists, streams and devices are left out: they open other files, or never
+# end.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,mxf,gif,dv,nut,"
+    "wav,w64,flac,mp3,aac,aiff,au,caf,ac3,eac3,amr,amrnb,amrwb,tta,ape,h264,hevc,m4v,ivf,rm"
+)
+_LONGEST_GAP = 60.0  # seconds without a picture or sound inside a file before it counts as broken
+_SOUND_JITTER = 0.04  # seconds by which time stamps of sound may differ from the count of samples
+_USUAL_RATES = (1.0, 1000.0)  # frame rates that are believed, Hz
+_FALLBACK_RATE = 25.0
+_DECLARED_SLACK = 0.5  # seconds that a file may end before its header says
+
+
+class Picture(NamedTuple):
+    """A decoded picture and when it is on show."""
+
+    time: float  # seconds since the first picture
+    duration: float  # seconds
+    frame: Any  # av.VideoFrame
+
+
+def unreadable(path: PathLike, why: str) -> InputError:
+    """The error for a file that cannot be decoded."""
+    why = " ".join(str(why).split()).rstrip(".")
+    return InputError(
+        f"{path}: cannot be read ({why}); give a whole video or sound file", reason="unreadable"
+    )
+
+
+@contextlib.contextmanager
+def decoding(path: PathLike) -> Iterator[None]:
+    """Turns whatever PyAV raises into an InputError that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError, EOFError, MemoryError) as error:
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise unreadable(path, text) from error
+
+
+@contextlib.contextmanager
+def open_media(path: PathLike) -> Iterator[Any]:
+    """An av container of a file, closed in the end.
+
+    Raises:
+        InputError: ``unreadable`` if it is missing, empty, no regular file or of no known format.
+    """
+    file = Path(path)
+    if not file.is_file():  # also keeps pipes, devices and addresses out
+        raise InputError(f"{path}: no such file; check the path", reason="unreadable")
+    with decoding(path):
+        if file.stat().st_size == 0:
+            raise unreadable(path, "it is empty")
+        container = av.open(
+            str(file.resolve()),
+            options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def video_stream(container: Any) -> Any:
+    """The first video stream that is not a cover picture, or None."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    return None
+
+
+def audio_stream(container: Any) -> Any:
+    """The first sound stream, or None."""
+    return next(iter(container.streams.audio), None)
+
+
+def source_rate(stream: Any) -> float:
+    """Pictures a second that a video stream declares; 0 if that is unknown or absurd."""
+    low, high = _USUAL_RATES
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and low <= rate <= high:
+            return float(rate)
+    return 0.0
+
+
+def pictures(path: PathLike, container: Any, stream: Any) -> Iterator[Picture]:
+    """The pictures of a stream in order, times strictly increasing.
+
+    Raises:
+        InputError: ``unreadable`` where decoding fails or a picture is damaged, where time stamps
+        leap, or where
+            the file ends before its header says, however late that is noticed.
+    """
+    usual = 1.0 / (source_rate(stream) or _FALLBACK_RATE)
+    origin: float | None = None
+    time = duration = 0.0
+    for frame in _progressive(path, container, stream):
+        if origin is None:
+            origin = frame.time or 0.0
+        elif frame.time is None or frame.time - origin <= time:  # a missing or repeated time stamp
+            time += usual
+        elif frame.time - origin - time > _LONGEST_GAP:
+            raise unreadable(path, f"no picture for {frame.time - origin - time:.0f} s")
+        else:
+            time = frame.time - origin
+        if frame.is_corrupt:
+            raise unreadable(path, f"a damaged picture {time:.2f} s from the start")
+        duration = usual
+        if frame.duration and frame.time_base:
+            duration = min(float(frame.duration * frame.time_base), 1.0)
+        yield Picture(time, duration, frame)
+    if origin is None:
+        raise unreadable(path, "it holds no pictures")
+    declared = _declared_end(stream, origin)
+    if declared - (time + duration) > max(_DECLARED_SLACK, 2 * usual):
+        raise unreadable(path, f"it ends after {time + duration:.1f} of {declared:.1f} s")
+
+
+def _progressive(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames; from the first interlaced one on, all go through a deinterlacer."""
+    filters = None
+    for frame in _decoded(path, container, stream):
+        if filters is None and frame.interlaced_frame:
+            filters = _deinterlacer(stream)
+        if filters is None:
+            yield frame
+        else:
+            with decoding(path):
+                filters.vpush(frame)
+            yield from _filtered(path, filters)
+    if filters is not None:
+        with decoding(path):
+            filters.vpush(None)
+        yield from _filtered(path, filters)
+
+
+def _decoded(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
+    frames = container.decode(stream)
+    while True:
+        with decoding(path):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def _deinterlacer(stream: Any) -> Any:
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(template=stream, time_base=stream.time_base),
+        graph.add("yadif", "mode=send_frame:deint=interlaced"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def _filtered(path: PathLike, filters: Any) -> Iterator[Any]:
+    """What a filter graph has ready."""
+    while True:
+        try:
+            frame = filters.vpull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        except av.error.FFmpegError as error:
+            raise unreadable(path, str(error)) from error
+        yield frame
+
+
+def to_rgb(frame: Any, stream: Any) -> Frame:
+    """(H, W, 3) uint8 as a player shows it: rotated, mirrored and with square pixels."""
+    width, height = frame.width, frame.height
+    aspect = float(stream.sample_aspect_ratio or 1)  # width over height of one pixel
+    if not 0.25 <= aspect <= 4.0:  # absurd
+        aspect = 1.0
+    if aspect >= 1:
+        width = round(width * aspect)
+    else:
+        height = round(height / aspect)
+    array = frame.to_ndarray(format="rgb24", width=width, height=height)
+    for data in frame.side_data:
+        if data.type == av.sidedata.sidedata.Type.DISPLAYMATRIX:
+            array = _oriented(array, np.frombuffer(bytes(data), dtype=np.int32))
+    return array
+
+
+def _oriented(array: Frame, matrix: npt.NDArray[np.int32]) -> Frame:
+    """Applies the quarter turns and mirrorings of a display matrix [a b u c d v x y w]."""
+    if len(matrix) != 9:
+        return array
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))  # (x, y) is shown at (ax + cy, bx + dy)
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        array = array.transpose(1, 0, 2)
+        a, d = c, b
+    return np.ascontiguousarray(array[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def first_picture_time(path: PathLike) -> float | None:
+    """Time stamp of the first picture in seconds; None where there is no video."""
+    with open_media(path) as container:
+        stream = video_stream(container)
+        if stream is None:
+            return None
+        frame = next(_decoded(path, container, stream), None)
+        return None if frame is None else frame.time or 0.0
+
+
+def sound(path: PathLike) -> tuple[FloatArray, int]:
+    """The first sound stream of a file, mixed to one channel, from the first picture's time on.
+
+    Returns:
+        (N,) float32 and its sample rate in Hz; no samples if there is no sound.
+
+    Raises:
+        InputError: ``unreadable``.
+    """
+    origin = first_picture_time(path)
+    with open_media(path) as container:
+        stream = audio_stream(container)
+        if stream is None:
+            return np.zeros(0, np.float32), 0
+        return _placed(path, container, stream, origin)
+
+
+def _placed(
+    path: PathLike, container: Any, stream: Any, origin: float | None
+) -> tuple[FloatArray, int]:
+    """(N,) float32 at the stream's own rate, sample 0 at ``origin`` seconds (None: its start)."""
+    rate, length = 0, 0
+    pieces: list[FloatArray] = []
+    for frame, samples in _sound_frames(path, container, stream):
+        rate = rate or frame.sample_rate
+        if origin is None:
+            origin = frame.time or 0.0
+        if frame.time is not None:
+            # Time stamps are rounded, to 1 ms in some files: within a stream the samples count.
+            gap = round((frame.time - origin) * rate) - length
+            if gap > _LONGEST_GAP * rate:
+                raise unreadable(path, f"no sound for {gap / rate:.0f} s")
+            if abs(gap) > (_SOUND_JITTER * rate if length else 0):
+                if gap > 0:
+                    pieces.append(np.zeros(gap, np.float32))
+                    length += gap
+                else:
+                    samples = samples[-gap:]
+        pieces.append(samples)
+        length += len(samples)
+    waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+    declared = _declared_end(stream, origin or 0.0)
+    if declared and declared - length / max(rate, 1) > _DECLARED_SLACK:
+        raise unreadable(
+            path, f"its sound ends after {length / max(rate, 1):.1f} of {declared:.1f} s"
+        )
+    if declared and _is_mp4(container):  # the encoder filled its last block with silence
+        waveform = waveform[: max(0, round(declared * rate))]
+    return waveform, rate
+
+
+def _sound_frames(path: PathLike, container: Any, stream: Any) -> Iterator[tuple[Any, FloatArray]]:
+    """Decoded frames of sound and their samples, (n,) float32 in [-1, 1], at the first's rate."""
+    converter = None
+    for frame in _decoded(path, container, stream):
+        if converter is None:
+            # The channels are kept: FFmpeg's own mixing makes stereo louder than full scale.
+            converter = av.AudioResampler(
+                format="fltp", layout=frame.layout, rate=frame.sample_rate
+            )
+        with decoding(path):
+            parts = [part.to_ndarray().mean(axis=0) for part in converter.resample(frame)]
+        yield frame, np.concatenate([*parts, np.zeros(0)]).astype(np.float32)
+
+
+def _declared_end(stream: Any, origin: float) -> float:
+    """Seconds from ``origin`` at which the header says that a stream ends; 0 if it says nothing."""
+    if not stream.duration or not stream.time_base:
+        return 0.0
+    return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
+
+
+def _is_mp4(container: Any) -> bool:
+    return "mp4" in container.format.name.split(",")
