@@ -1,0 +1,165 @@
+"""Weights from a training run's folder.
+
+    RUN/config.json             the network's name and the config it was trained with
+    RUN/basis.npz               the landmark basis of its data
+    RUN/checkpoints/STEP/       Orbax: ``state``, and ``average`` where the run keeps averages
+
+A folder on disk is all that lies between training and inference: nothing of ``atvg_jax.training``
+is imported here, and optimizer states are not read.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from atvg_jax.errors import InputError
+from atvg_jax.inference import model_directory
+
+CHECKPOINTS, STATE, AVERAGE = "checkpoints", "state", "average"
+COLLECTIONS = ("params", "batch_stats")
+
+
+class Run(NamedTuple):
+    """What a run has come to.
+
+    Attributes:
+        network: which network it trained and its settings.
+        variables: ``{"params": ..., "batch_stats": ...}``, NumPy float32.
+        basis_file: the run's landmark basis.
+        record: where the weights come from, for the model directory's training record.
+    """
+
+    network: model_directory.NetworkConfig
+    variables: model_directory.Variables
+    basis_file: Path
+    record: dict[str, Any]
+
+
+def read_run(path: str | os.PathLike[str], slot: str) -> Run:
+    """Reads the latest complete checkpoint of a run; its averaged weights where it keeps them.
+
+    Args:
+        path: the run's folder (the trainer's ``--workdir``).
+        slot: ``at_net`` or ``vg_net``, what the run should have trained.
+
+    Raises:
+        InputError: no run, a run of the other network, no complete checkpoint, or one that its
+            config does not describe.
+    """
+    path = Path(path)
+    name, config = _read_config(path)
+    if name not in model_directory.NETWORKS[slot]:
+        raise InputError(f"{path} is a run of {name}, not of {slot}; are --at and --vg swapped?")
+    basis_file = path / model_directory.BASIS_FILE
+    if not basis_file.is_file():
+        raise InputError(f"{path} is not a complete training run: it has no {basis_file.name}")
+    network = model_directory.NetworkConfig(name, config["model"])
+    step, averaged, variables = _read_checkpoint(path, slot)
+    flat = model_directory.flatten(variables)
+    model_directory.check_weights(flat, network, f"checkpoint {step} of {path}")
+    # Where the data lay on the machine that trained is nobody else's business.
+    settings = {key: value for key, value in config.items() if key != "data"}
+    record = {"step": step, "averaged": averaged, "config": settings}
+    return Run(network, variables, basis_file, record)
+
+
+def join(at_run: str | os.PathLike[str], vg_run: str | os.PathLike[str]) -> model_directory.Model:
+    """Puts a run of each network together into one model.
+
+    Args:
+        at_run: folder of an AT-net run.
+        vg_run: folder of a VG-net run.
+
+    Raises:
+        InputError: a run cannot be read, or they were trained with different landmark bases.
+    """
+    at, vg = read_run(at_run, "at_net"), read_run(vg_run, "vg_net")
+    if not _same_arrays(at.basis_file, vg.basis_file):
+        raise InputError(
+            f"the landmark bases of the two runs differ ({at.basis_file} and {vg.basis_file}): "
+            "train both networks on the same data set"
+        )
+    return model_directory.Model(
+        networks={"at_net": at.network, "vg_net": vg.network},
+        variables={"at_net": at.variables, "vg_net": vg.variables},
+        basis=model_directory.read_basis(at.basis_file),
+        training={"at_net": at.record, "vg_net": vg.record},
+    )
+
+
+def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
+    file = path / "config.json"
+    if not file.is_file():
+        raise InputError(f"{path} is not a training run: it has no {file.name}")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not readable as JSON: {error}") from error
+    config = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise InputError(f"{file} does not describe a run: it has no config with a model")
+    if not isinstance(content.get("network"), str):
+        raise InputError(f"{file} does not say which network it is of")
+    return content["network"], config
+
+
+def _read_checkpoint(path: Path, slot: str) -> tuple[int, bool, model_directory.Variables]:
+    """Step, whether the weights are averaged, and the weights."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    folder = (path / CHECKPOINTS).absolute()
+    if not folder.is_dir():
+        raise InputError(f"{path} has no {CHECKPOINTS} yet: train it first")
+    manager = ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(read_only=True),
+        item_handlers={
+            STATE: ocp.PyTreeCheckpointHandler(),
+            AVERAGE: ocp.PyTreeCheckpointHandler(),
+        },
+    )
+    try:
+        step = manager.latest_step()
+        if step is None:
+            raise InputError(f"{path} has no complete checkpoint yet: train it further")
+        try:
+            saved = manager.item_metadata(step)
+            averaged = (folder / str(step) / AVERAGE).is_dir()
+            item = AVERAGE if averaged else STATE
+            tree = saved[item].tree
+            parts = tree if averaged else tree["networks"][slot]
+            wanted: Any = {
+                name: jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), part)
+                for name, part in parts.items()
+                if name in COLLECTIONS
+            }
+            if not averaged:
+                wanted = {"networks": {slot: wanted}}
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            arguments = ocp.args.PyTreeRestore(
+                item=wanted, restore_args=as_numpy, partial_restore=True
+            )
+            restored = manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]
+        except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+            raise InputError(
+                f"checkpoint {step} of {path} cannot be read as a run of {slot}: {error}"
+            ) from error
+    finally:
+        manager.close()
+    found = restored if averaged else restored["networks"][slot]
+    return step, averaged, {name: found[name] for name in COLLECTIONS if found.get(name)}
+
+
+def _same_arrays(first: Path, second: Path) -> bool:
+    for file in (first, second):
+        model_directory.read_basis(file)
+    with np.load(first, allow_pickle=False) as a, np.load(second, allow_pickle=False) as b:
+        return sorted(a.files) == sorted(b.files) and all(
+            # An unknown explained variance is NaN, and the same as another.
+            np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind == "f")
+            for name in a.files
+        )

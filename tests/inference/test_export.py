@@ -1,0 +1,148 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from atvg_jax import export
+from atvg_jax.errors import InputError
+from atvg_jax.inference import model_directory, run_checkpoints
+
+
+def write_run(folder, model, name, steps=(2, 5), average=False):
+    """A run folder as the trainer leaves it, written with Orbax alone."""
+    variables = model.variables[name]
+    folder.mkdir()
+    config = {"model": dict(model.networks[name].settings), "seed": 0, "data": "/home/me/clips"}
+    (folder / "config.json").write_text(json.dumps({"network": name, "config": config}))
+    model.basis.save(folder / "basis.npz")
+    handlers = {item: ocp.StandardCheckpointHandler() for item in ("state", "average")}
+    with ocp.CheckpointManager(folder / "checkpoints", item_handlers=handlers) as manager:
+        for step in steps:
+            # Later steps hold larger weights, so that it shows which was read.
+            weights = jax.tree.map(lambda leaf, step=step: leaf * np.float32(step), variables)
+            network = {**weights, "opt_state": [{"mu": weights["params"]}, np.zeros(3)]}
+            items = {"state": {"step": np.int32(step), "networks": {name: network}}}
+            if average:
+                items["average"] = jax.tree.map(lambda leaf: leaf * np.float32(0.5), variables)
+            manager.save(
+                step,
+                args=ocp.args.Composite(
+                    **{item: ocp.args.StandardSave(tree) for item, tree in items.items()}
+                ),
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def original_runs(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "at", model, "at_net")
+    write_run(folder / "vg", model, "vg_net", average=True)
+    return folder
+
+
+@pytest.fixture
+def runs(original_runs, tmp_path):
+    return shutil.copytree(original_runs, tmp_path / "runs")
+
+
+def assert_same(found, wanted, factor):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(a, b * np.float32(factor)), found, wanted
+    )
+
+
+def test_latest_step_and_averages(model, runs):
+    joined = run_checkpoints.join(runs / "at", runs / "vg")
+    assert_same(joined.variables["at_net"], model.variables["at_net"], 5)
+    assert_same(joined.variables["vg_net"], model.variables["vg_net"], 0.5)
+    record = joined.training
+    assert (record["at_net"]["step"], record["at_net"]["averaged"]) == (5, False)
+    assert (record["vg_net"]["step"], record["vg_net"]["averaged"]) == (5, True)
+    assert "/home/me" not in json.dumps(record)
+
+
+def test_unfinished_checkpoints_are_passed_over(model, runs):
+    folder = runs / "at" / "checkpoints"
+    # As Orbax leaves a save that was killed.
+    shutil.copytree(folder / "5", folder / "9.orbax-checkpoint-tmp")
+    joined = run_checkpoints.join(runs / "at", runs / "vg")
+    assert joined.training["at_net"]["step"] == 5
+    assert (folder / "9.orbax-checkpoint-tmp").is_dir(), "the run is not ours to tidy"
+
+
+def test_command_line(runs, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "model"
+    flags = ["--at", str(runs / "at"), f"--vg={runs / 'vg'}", f"--out={out}"]
+    monkeypatch.setattr(sys, "argv", ["export", *flags])
+    export.main()
+    said = capsys.readouterr().out
+    assert said.startswith(f"wrote {out}: at_net at step 5, vg_net at step 5")
+    assert model_directory.read(out).training["vg_net"]["averaged"]
+
+
+def swap(runs):
+    (runs / "at").rename(runs / "other")
+    (runs / "vg").rename(runs / "at")
+    (runs / "other").rename(runs / "vg")
+
+
+def other_basis(runs):
+    file = runs / "vg" / "basis.npz"
+    with np.load(file) as arrays:
+        changed = dict(arrays)
+    changed["mean"] = changed["mean"] + 1
+    np.savez(file, **changed)
+
+
+def other_network(runs):
+    file = runs / "at" / "config.json"
+    content = json.loads(file.read_text())
+    content["config"]["model"]["width"] = 1 / 8
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (swap, "swapped"),
+        (other_basis, "bases of the two runs differ"),
+        (other_network, "misshapen: .*wanted"),
+        (lambda runs: shutil.rmtree(runs / "vg" / "checkpoints"), "train it first"),
+        (lambda runs: shutil.rmtree(runs / "at"), "not a training run"),
+        (lambda runs: (runs / "at" / "basis.npz").unlink(), r"no basis\.npz"),
+        (lambda runs: (runs / "at" / "basis.npz").write_bytes(b"PK\3\4"), r"basis\.npz"),
+        (lambda runs: (runs / "at" / "config.json").write_text("{"), "JSON"),
+        (lambda runs: (runs / "at" / "config.json").write_text("[]"), "no config"),
+        (
+            lambda runs: [shutil.rmtree(runs / "at/checkpoints" / step) for step in ("2", "5")],
+            "no complete checkpoint",
+        ),
+        (
+            lambda runs: shutil.rmtree(runs / "at" / "checkpoints" / "5" / "state"),
+            "cannot be read",
+        ),
+    ],
+)
+def test_runs_that_cannot_be_joined(runs, damage, message):
+    damage(runs)
+    with pytest.raises(InputError, match=message) as caught:
+        run_checkpoints.join(runs / "at", runs / "vg")
+    assert "\n" not in str(caught.value)
+
+
+def test_export_does_without_the_training_code():
+    code = """
+import sys
+from atvg_jax import export
+from atvg_jax.inference import run_checkpoints, model_directory
+loaded = {name for name in sys.modules if name.startswith("atvg_jax.training")}
+assert not loaded, loaded
+assert not {"tensorflow", "dlib", "torch"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
