@@ -1,0 +1,260 @@
+"""Command line: a corpus of videos to a data set in TFRecord files.
+
+Finished work is kept in ``OUT/work`` (it may be deleted when no more clips are to come). The same
+command goes on where it was stopped, and does only what is missing where something has changed.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from atvg_jax.command_line import Parser, run
+from atvg_jax.data import schema
+from atvg_jax.errors import InputError
+from atvg_jax.features.landmarks import LandmarkBasis
+from data_prep import basis as basis_fitting
+from data_prep import corpora, report, results, shards, workers
+from data_prep.corpora.clip import SPLITS, Clip
+from data_prep.prepare import PrepareSettings, Reject
+from data_prep.results import Result
+
+RUNNERS = ("local",)
+
+SECONDS_PER_MEGABYTE = 200.0
+"""Time that a clip may take beside ``--clip_seconds``: a megabyte is up to 100 s of video at a web
+camera's rate, of which a core does more than one second a second."""
+
+
+def build(
+    corpus: str,
+    source: Path | None,
+    out: Path,
+    worker_count: int,
+    basis: Path | None = None,
+    limit: int | None = None,
+    clip_seconds: float = 120.0,
+    clip_gigabytes: float = 4.0,
+) -> dict[str, Any]:
+    """Makes or completes a data set.
+
+    Args:
+        corpus: a key of ``corpora.CORPORA``.
+        source: its folder; None where the corpus makes its own videos (they go to ``OUT/videos``).
+        out: the data set's folder.
+        worker_count: processes.
+        basis: an existing basis to use; None: fit one to the train split.
+        limit: the number of clips to take; None: all.
+        clip_seconds: what a clip may take on the clock, beside a share for its size.
+        clip_gigabytes: memory that a process may have.
+
+    Returns:
+        What ``report.json`` holds.
+
+    Raises:
+        InputError: the source or basis cannot be used, another build is at work in ``out``, or not
+            one clip could be prepared.
+    """
+    if source is None:
+        if corpus not in corpora.MADE_HERE:
+            raise InputError(f"--corpus={corpus} needs --source, the folder that holds it")
+        source = out / "videos"
+    given = None if basis is None else LandmarkBasis.load(basis)
+    settings = PrepareSettings() if given is None else PrepareSettings(normaliser=given.normaliser)
+    with _only_one(out):
+        clips = select(list(corpora.clips(corpus, source)), limit)
+        done = _prepare_all(
+            clips, settings, out / "work", worker_count, clip_seconds, clip_gigabytes
+        )
+        return _assemble(out, done, settings, corpus, limit, given)
+
+
+@contextlib.contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Keeps two builds from working on one data set; the lock goes with the process."""
+    (out / "work").mkdir(parents=True, exist_ok=True)
+    with open(out / "work" / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"another build is at work in {out}: wait for it") from error
+        yield
+
+
+def select(clips: list[Clip], limit: int | None) -> list[Clip]:
+    """The clips to prepare: all, or a number of them from all over the corpus.
+
+    One clip of each split comes first, then the splits share the rest as they share the corpus. A
+    larger limit takes the same clips and more.
+
+    Raises:
+        InputError: two clips have the same id.
+    """
+    if len({clip.clip_id for clip in clips}) < len(clips):
+        seen: set[str] = set()
+        double = next(c.clip_id for c in clips if c.clip_id in seen or seen.add(c.clip_id))  # type: ignore[func-returns-value]
+        raise InputError(f"two clips of the corpus have the id {double}")
+    if limit is None:
+        return clips
+    ranked: list[tuple[int, float, int, Clip]] = []
+    for index, split in enumerate(SPLITS):
+        part = [clip for clip in clips if clip.split == split]
+        part.sort(key=lambda clip: hashlib.sha256(clip.clip_id.encode()).digest())
+        for rank, clip in enumerate(part):
+            ranked.append((int(rank > 0), (rank + 0.5) / len(part), index, clip))
+    ranked.sort(key=lambda entry: entry[:3])
+    return [clip for *_, clip in ranked[:limit]]
+
+
+def _make(work: tuple[Clip, Path], settings: PrepareSettings) -> None:
+    """What a worker process does with a clip."""
+    clip, path = work
+    results.make(clip, settings, path)
+
+
+def _prepare_all(
+    clips: list[Clip],
+    settings: PrepareSettings,
+    folder: Path,
+    worker_count: int,
+    clip_seconds: float,
+    clip_gigabytes: float,
+) -> list[tuple[Clip, Result]]:
+    """The result of every clip, kept or made now."""
+    summary = {**settings.summary(), "versions": report.versions()}
+    paths = [results.path_of(folder, results.key(clip, summary)) for clip in clips]
+    done: dict[str, Result] = {}
+    missing: list[tuple[Clip, Path]] = []
+    for clip, path in zip(clips, paths, strict=True):
+        result = results.read(path)
+        if result is None:
+            missing.append((clip, path))
+        else:
+            done[clip.clip_id] = result
+    for left in results.sweep(folder, {path.parent.name + path.name for path in paths}):
+        if left.name.endswith(".part"):
+            left.unlink(missing_ok=True)
+
+    def seconds(work: tuple[Clip, Path]) -> float:
+        files = [path for path in (work[0].video, work[0].audio) if path and path.is_file()]
+        megabytes = sum(path.stat().st_size for path in files) / 1e6
+        return clip_seconds + SECONDS_PER_MEGABYTE * megabytes
+
+    rejects = sum(result.reject is not None for result in done.values())
+    with tqdm(total=len(clips), initial=len(done), desc="preparing", unit="clip") as progress:
+        for (clip, path), died in workers.run(
+            functools.partial(_make, settings=settings),
+            missing,
+            min(worker_count, max(len(missing), 1)),
+            seconds,
+            int(clip_gigabytes * 2**30),
+        ):
+            if died is not None:
+                message = f"{clip.video}: {died.message}"
+                results.make_reject(path, Reject(clip.clip_id, died.reason, message))
+            result = results.read(path)
+            if result is None:
+                raise InputError(f"{path} cannot be read back: is there room on the disk?")
+            done[clip.clip_id] = result
+            rejects += result.reject is not None
+            progress.set_postfix(rejects=rejects, refresh=False)
+            progress.update()
+    return [(clip, done[clip.clip_id]) for clip in clips]
+
+
+def _assemble(
+    out: Path,
+    clips: list[tuple[Clip, Result]],
+    settings: PrepareSettings,
+    corpus: str,
+    limit: int | None,
+    given: LandmarkBasis | None,
+) -> dict[str, Any]:
+    """Writes the data set, its basis and its report from the results of all clips."""
+    counted = report.count(clips)
+    report.write_rejects(out / "rejects.jsonl", clips)
+    if not any(split["examples"] for split in counted["splits"].values()):
+        raise InputError(
+            f"none of {len(clips)} clips could be prepared ({counted['rejects_by_reason']}): "
+            f"see {out / 'rejects.jsonl'}"
+        )
+    records = shards.write(out, shards.plan(clips))
+    if given is None:
+        train = (
+            schema.deserialize(record)["landmarks"] for split, record in records if split == "train"
+        )
+        basis = basis_fitting.fit(train, settings.normaliser)
+    else:
+        basis = given
+    for _ in records:  # what the fit has not asked for
+        pass
+    basis.save(out / "basis.npz")
+    content = {
+        "corpus": corpus,
+        "limit": limit,
+        **counted,
+        "basis": report.describe_basis(basis, fitted=given is None),
+        "settings": settings.summary(),
+        "versions": report.versions(),
+    }
+    shards.write_json(out / "report.json", content)
+    return content
+
+
+def main() -> None:
+    """Reads the flags and runs."""
+    parser = Parser(
+        "python -m data_prep.build",
+        "Makes a data set of talking faces from a corpus of videos. Run it again to go on where it "
+        "was stopped.",
+        "python -m data_prep.build --corpus=folder --source=videos --out=data/faces",
+    )
+    parser.add_argument("--corpus", required=True, choices=list(corpora.CORPORA))
+    parser.add_argument("--source", type=Path, help="folder that holds the corpus")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)"
+    )
+    parser.add_argument("--runner", choices=RUNNERS, default="local", help="where to run (local)")
+    parser.add_argument(
+        "--basis", type=Path, help="use this basis.npz (or the published folder), do not fit one"
+    )
+    parser.add_argument("--limit", type=int, help="prepare only so many clips")
+    parser.add_argument(
+        "--clip_seconds", type=float, default=120.0, help="time for a clip, more for large ones"
+    )
+    parser.add_argument("--clip_gigabytes", type=float, default=4.0, help="memory for a process")
+    flags = parser.parse_args()
+    for name in ("workers", "limit", "clip_seconds", "clip_gigabytes"):
+        value = getattr(flags, name)
+        if value is not None and not value > 0:
+            parser.error(f"--{name} must be more than 0, not {value}")
+    began = time.monotonic()
+    content = build(
+        flags.corpus,
+        flags.source,
+        flags.out,
+        flags.workers,
+        flags.basis,
+        flags.limit,
+        flags.clip_seconds,
+        flags.clip_gigabytes,
+    )
+    splits = {name: split for name, split in content["splits"].items() if split["clips"]}
+    counts = ", ".join(f"{split['clips']} {name}" for name, split in splits.items())
+    spoken = sum(split["seconds"] for split in splits.values())
+    print(
+        f"wrote {flags.out}: {counts} clips ({spoken:.0f} s of talking faces), "
+        f"{content['rejected_clips']} rejected, in {time.monotonic() - began:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

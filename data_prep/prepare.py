@@ -1,0 +1,269 @@
+"""One clip to the examples of the data set: pure, picklable, nothing shared between clips.
+
+The same code runs in this machine's worker processes and on a cluster; it imports no TensorFlow.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atvg_jax.data.schema import CONTEXT_ROWS, Example
+from atvg_jax.errors import InputError
+from atvg_jax.features import audio, faces, images, video
+from atvg_jax.features.landmarks import LandmarkNormaliser
+from data_prep import tracking
+from data_prep.corpora.clip import Clip
+
+REVISION = 1
+"""Raise it whenever the same clip gives another example, so that results of before are not kept."""
+
+SILENCE = 1e-4
+"""Loudest sample below which a sound track holds nothing: -80 dB, four steps of 16-bit sound."""
+
+SOUND_MAY_END_EARLY = 5
+"""Frames. Encoders leave sound a little shorter than the picture; more is sound that ends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareSettings:
+    """What the examples depend on beside the clip.
+
+    Attributes:
+        shortest: frames below which a stretch of a face is dropped. A training sample takes 16 and
+            an example frame before them.
+        longest: frames above which it is cut into several examples.
+        jpeg_quality: of the frames, 1 to 100.
+        max_yaw: degrees away from the camera (median over a stretch) from which dlib's points of
+            the far side are guesses.
+        max_jitter: crop pixels, see ``jitter``.
+        normaliser: of landmarks; that of the basis in use, or this project's own.
+    """
+
+    shortest: int = 24
+    longest: int = 250
+    jpeg_quality: int = 95
+    max_yaw: float = 45.0
+    max_jitter: float = 2.0
+    normaliser: LandmarkNormaliser = dataclasses.field(default_factory=LandmarkNormaliser.default)
+
+    def __post_init__(self):
+        if not 1 <= self.shortest <= self.longest:
+            raise InputError(f"stretches of {self.shortest} to {self.longest} frames are none")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise InputError(f"JPEG quality is 1 to 100, not {self.jpeg_quality}")
+
+    def summary(self) -> dict[str, Any]:
+        """Everything that examples depend on beside the clip, for reports and comparisons."""
+        values = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "normaliser"
+        }
+        digest = hashlib.sha256()
+        for name, array in sorted(self.normaliser.arrays.items()):
+            digest.update(name.encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
+        return values | {
+            "normaliser": self.normaliser.kind,
+            "normaliser_digest": digest.hexdigest(),
+            "revision": REVISION,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """A clip, or a stretch of one, that is not in the data set, and why."""
+
+    clip_id: str
+    reason: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a clip gave.
+
+    Attributes:
+        examples: at least one.
+        dropped: frames of the clip that are in none of them, by reason.
+    """
+
+    examples: list[Example]
+    dropped: dict[str, int]
+
+
+def prepare(clip: Clip, settings: PrepareSettings) -> Prepared | Reject:
+    """Makes examples of one clip, or says why there are none. Never raises for a bad clip."""
+    dropped: Counter[str] = Counter()
+    try:
+        made = list(examples(clip, settings, dropped))
+    except Exception as error:
+        return refusal(clip, error)
+    return Prepared(made, dict(dropped)) if made else nothing(clip, dropped)
+
+
+def refusal(clip: Clip, error: Exception) -> Reject:
+    """The reject of a clip that could not be prepared.
+
+    Whatever a library makes of a file that nobody thought of must not end the build, so every
+    error has a reason: that of the ``InputError``, ``memory``, or ``error``.
+    """
+    if isinstance(error, InputError):
+        return Reject(clip.clip_id, error.reason, str(error))
+    if isinstance(error, MemoryError):
+        return Reject(clip.clip_id, "memory", f"{clip.video}: it takes more memory than allowed")
+    text = " ".join(str(error).split())
+    return Reject(clip.clip_id, "error", f"{clip.video}: {type(error).__name__}: {text}")
+
+
+def nothing(clip: Clip, dropped: Counter[str]) -> Reject:
+    """The reject of a clip that gave no example, by what most of its frames were dropped for."""
+    if not dropped:
+        return Reject(clip.clip_id, "no_face", f"{clip.video}: no face was found in any frame")
+    reason, _ = dropped.most_common(1)[0]
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(dropped.items()))
+    return Reject(clip.clip_id, reason, f"{clip.video}: no usable stretch (frames: {counts})")
+
+
+def examples(clip: Clip, settings: PrepareSettings, dropped: Counter[str]) -> Iterator[Example]:
+    """The examples of one clip, one after the other, in memory that does not grow with it.
+
+    Args:
+        clip: the clip.
+        settings: how.
+        dropped: gets the number of frames that are in no example, by reason.
+
+    Yields:
+        Examples; where a clip gives several, or not from its start, the id tells the first frame.
+
+    Raises:
+        InputError: the clip cannot be read to its end, or has no sound.
+    """
+    waveform = _sound(clip)
+    # Sound that is early began before the picture did; frames without theirs are passed over.
+    first = math.ceil(max(0.0, -clip.audio_offset) * audio.FRAME_RATE)
+    end = audio.frame_count(len(waveform)) + SOUND_MAY_END_EARLY
+    for stretch in tracking.stretches(
+        itertools.islice(video.iter_frames(clip.video), end),
+        settings.shortest,
+        settings.longest,
+        first,
+    ):
+        if isinstance(stretch, int):
+            dropped["too_short"] += stretch
+            continue
+        reason = _unusable(stretch, settings)
+        if reason:
+            dropped[reason] += len(stretch.regions)
+            continue
+        made = _example(clip, settings, stretch, waveform)
+        if isinstance(made, str):
+            dropped[made] += len(stretch.regions)
+        else:
+            yield made
+
+
+def _sound(clip: Clip) -> npt.NDArray[np.float32]:
+    """(N,) float32 at 16 kHz in step with the picture: sample 0 belongs to its first frame.
+
+    Raises:
+        InputError: there is none, or it is silent throughout.
+    """
+    waveform = video.read_waveform(clip.audio or clip.video)
+    late = round(clip.audio_offset * audio.SAMPLE_RATE)
+    waveform = waveform[late:] if late >= 0 else np.pad(waveform, (-late, 0))
+    if not len(waveform) or np.abs(waveform).max() < SILENCE:
+        raise InputError(f"{clip.audio or clip.video}: its sound is silence", reason="no_audio")
+    return waveform
+
+
+def _unusable(stretch: tracking.Stretch, settings: PrepareSettings) -> str:
+    """Why a stretch is not worth preparing; "" if it is."""
+    yaw = np.abs(faces.head_pose(stretch.landmarks)[:, 0])
+    return "pose" if np.median(yaw) > settings.max_yaw else ""
+
+
+def _example(
+    clip: Clip,
+    settings: PrepareSettings,
+    stretch: tracking.Stretch,
+    waveform: npt.NDArray[np.float32],
+) -> Example | str:
+    """The example of one stretch, or why it is none."""
+    start, count = stretch.start, len(stretch.regions)
+    matrices = tracking.smooth_alignment(stretch.landmarks)
+    crops = [
+        tracking.crop(region, matrix)
+        for region, matrix in zip(stretch.regions, matrices, strict=True)
+    ]
+    # Landmarks of the frame, seen in the crop, tell where the predictor is to look. One box for
+    # all frames: a box that follows the chin would let the mouth move everything else.
+    seen = np.stack(
+        [
+            faces.apply(matrix, points)
+            for matrix, points in zip(matrices, stretch.landmarks, strict=True)
+        ]
+    )
+    box = faces.landmark_box(np.median(seen, axis=0))
+    aligned = np.stack([faces.predict_landmarks(crop, box) for crop in crops]).astype(np.float32)
+    if jitter(aligned) > settings.max_jitter:
+        return "jitter"
+    normalised = settings.normaliser.normalise(aligned)
+    return Example(
+        frames=[images.encode_jpeg(crop, settings.jpeg_quality) for crop in crops],
+        landmarks=np.asarray(normalised, dtype=np.float32),
+        aligned_landmarks=aligned,
+        mfcc=mfcc_rows(waveform, start, count),
+        pose=faces.head_pose(stretch.landmarks),
+        speaker=clip.speaker,
+        clip_id=clip.clip_id if start == 0 else f"{clip.clip_id}@{start}",
+        text=clip.text,
+    )
+
+
+def jitter(landmarks: npt.ArrayLike) -> float:
+    """How much aligned points shake: pixels, 0 for points at rest or in steady motion.
+
+    The median over frames of the mean length of the second difference of nose and eyes (points 27
+    to 47), which speech does not move.
+
+    Args:
+        landmarks: (T, 68, 2) pixels of the crops.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)[:, 27:48]
+    if len(points) < 3:
+        return 0.0
+    return float(np.median(np.linalg.norm(np.diff(points, n=2, axis=0), axis=-1).mean(axis=-1)))
+
+
+def mfcc_rows(waveform: npt.NDArray[np.float32], start: int, count: int) -> npt.NDArray[np.float32]:
+    """The MFCC rows of frames ``start .. start + count`` of a clip.
+
+    The same rows as those of the whole clip, so that a stretch hears what was said just before it;
+    silence stands where the clip has no sound.
+
+    Args:
+        waveform: (N,) float32 at 16 kHz of the whole clip.
+        start: first frame.
+        count: frames T.
+
+    Returns:
+        (4 T + 24, 13) float32.
+    """
+    # One row (10 ms) more in front, because pre-emphasis looks one sample back.
+    step = audio.SAMPLES_PER_FRAME // audio.ROWS_PER_FRAME
+    silence = CONTEXT_ROWS // 2 * step
+    low = start * audio.SAMPLES_PER_FRAME - silence - step
+    rows = 4 * count + CONTEXT_ROWS
+    high = low + (rows + 3) * step
+    padded = np.pad(
+        waveform[max(low, 0) : max(high, 0)],
+        (max(0, -low), max(0, high - max(len(waveform), max(low, 0)))),
+    )
+    return audio.mfcc(padded, audio.SAMPLE_RATE)[1 : 1 + rows]
