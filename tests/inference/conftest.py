@@ -16,9 +16,15 @@ from atvg_jax.inference.talking_face import TalkingFace
 WIDTH = 1 / 16
 
 
-@pytest.fixture(autouse=True)
-def _no_compilation_cache(monkeypatch):
-    monkeypatch.setenv(compilation_cache.ENVIRONMENT_VARIABLE, "off")
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory):
+    """The persistent compilation cache in a folder of the tests' own; most tests hit it."""
+    folder = tmp_path_factory.mktemp("compiled")
+    before = jax.config.jax_compilation_cache_dir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(compilation_cache.ENVIRONMENT_VARIABLE, str(folder))
+        yield folder
+    jax.config.update("jax_compilation_cache_dir", before)
 
 
 def face_shape() -> np.ndarray:
@@ -95,10 +101,8 @@ def model(basis) -> model_directory.Model:
 
 
 @pytest.fixture(scope="session")
-def talking_face(model) -> TalkingFace:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(compilation_cache.ENVIRONMENT_VARIABLE, "off")
-        return TalkingFace(model)
+def talking_face(model, compiled) -> TalkingFace:
+    return TalkingFace(model)
 
 
 @pytest.fixture(scope="session")
