@@ -31,7 +31,8 @@ _LONGEST_GAP = 60.0  # seconds without a picture or sound inside a file before i
 _SOUND_JITTER = 0.04  # seconds by which time stamps of sound may differ from the count of samples
 _USUAL_RATES = (1.0, 1000.0)  # frame rates that are believed, Hz
 _FALLBACK_RATE = 25.0
-_DECLARED_SLACK = 0.5  # seconds that a file may end before its header says
+_EXACT_FORMATS = {"mp4", "matroska", "flac"}  # others estimate how long they last
+_DECLARED_SLACK = 0.15  # seconds that a file may end before its header says
 
 
 class Picture(NamedTuple):
@@ -75,15 +76,29 @@ def open_media(path: PathLike) -> Iterator[Any]:
     with decoding(path):
         if file.stat().st_size == 0:
             raise unreadable(path, "it is empty")
+        if _is_cut_wave(file):
+            raise unreadable(path, "it is shorter than its header says")
         container = av.open(
             str(file.resolve()),
             options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
             metadata_errors="replace",
         )
     try:
+        if video_stream(container) is None and audio_stream(container) is None:
+            raise unreadable(path, "there is neither video nor sound in it")
         yield container
     finally:
         container.close()
+
+
+def _is_cut_wave(file: Path) -> bool:
+    """Whether a RIFF file ends before its header says; FFmpeg would take what is there for all."""
+    with file.open("rb") as opened:
+        header = opened.read(8)
+    declared = int.from_bytes(header[4:], "little")
+    if header[:4] != b"RIFF" or declared in (0, 0xFFFFFFFF):  # 0 and -1: written to a pipe
+        return False
+    return declared + 8 > file.stat().st_size + 1  # 1: some writers forget the padding byte
 
 
 def video_stream(container: Any) -> Any:
@@ -136,7 +151,7 @@ def pictures(path: PathLike, container: Any, stream: Any) -> Iterator[Picture]:
         yield Picture(time, duration, frame)
     if origin is None:
         raise unreadable(path, "it holds no pictures")
-    declared = _declared_end(stream, origin)
+    declared = _declared_end(container, stream, origin)
     if declared - (time + duration) > max(_DECLARED_SLACK, 2 * usual):
         raise unreadable(path, f"it ends after {time + duration:.1f} of {declared:.1f} s")
 
@@ -270,12 +285,10 @@ def _placed(
         pieces.append(samples)
         length += len(samples)
     waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    declared = _declared_end(stream, origin or 0.0)
-    if declared and declared - length / max(rate, 1) > _DECLARED_SLACK:
-        raise unreadable(
-            path, f"its sound ends after {length / max(rate, 1):.1f} of {declared:.1f} s"
-        )
-    if declared and _is_mp4(container):  # the encoder filled its last block with silence
+    declared, seconds = _declared_end(container, stream, origin or 0.0), length / max(rate, 1)
+    if declared - seconds > _DECLARED_SLACK:
+        raise unreadable(path, f"its sound ends after {seconds:.1f} of {declared:.1f} s")
+    if declared and "mp4" in _formats(container):  # the encoder filled its last block with silence
         waveform = waveform[: max(0, round(declared * rate))]
     return waveform, rate
 
@@ -294,12 +307,13 @@ def _sound_frames(path: PathLike, container: Any, stream: Any) -> Iterator[tuple
         yield frame, np.concatenate([*parts, np.zeros(0)]).astype(np.float32)
 
 
-def _declared_end(stream: Any, origin: float) -> float:
+def _declared_end(container: Any, stream: Any, origin: float) -> float:
     """Seconds from ``origin`` at which the header says that a stream ends; 0 if it says nothing."""
-    if not stream.duration or not stream.time_base:
+    formats = _formats(container)
+    if not stream.duration or not stream.time_base or not formats & _EXACT_FORMATS:
         return 0.0
     return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
 
 
-def _is_mp4(container: Any) -> bool:
-    return "mp4" in container.format.name.split(",")
+def _formats(container: Any) -> set[str]:
+    return set(container.format.name.split(","))

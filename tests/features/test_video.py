@@ -1,0 +1,430 @@
+"""Files made here, picture by picture and tone by tone, and what must come back of them."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from atvg_jax.errors import InputError
+from atvg_jax.features import video
+
+GREY_STEP = 5  # between pictures, so that a decoded picture names the one it was
+
+
+def coded_picture(number, size=(48, 64)):
+    """A flat grey that tells which picture of the source it is."""
+    return np.full((*size, 3), 20 + GREY_STEP * (number % 44), np.uint8)
+
+
+def picture_number(frame):
+    return round((float(frame[8:-8, 8:-8].mean()) - 20) / GREY_STEP)
+
+
+def write_file(
+    path,
+    times=None,  # of pictures, seconds
+    sound=None,  # (samples,) or (samples, 2)
+    rate=16000,
+    sound_start=0.0,
+    codecs=("libx264", "aac"),
+    pictures=coded_picture,
+    change_stream=lambda stream: None,
+    time_base=Fraction(1, 90000),
+    **container_settings,
+):
+    """A media file with pictures and sound at times of our choice."""
+    with av.open(str(path), "w", **container_settings) as container:
+        video_stream = audio_stream = None
+        if times is not None:
+            video_stream = container.add_stream(codecs[0], rate=25)
+            first = pictures(0)
+            video_stream.height, video_stream.width = first.shape[:2]
+            video_stream.pix_fmt = "yuv420p"
+            video_stream.codec_context.time_base = time_base
+            change_stream(video_stream)
+        if sound is not None:
+            layout = "stereo" if sound.ndim == 2 else "mono"
+            audio_stream = container.add_stream(codecs[1], rate=rate, layout=layout)
+        if video_stream is not None:
+            for number, time in enumerate(times):
+                frame = av.VideoFrame.from_ndarray(pictures(number), format="rgb24")
+                frame.pts, frame.time_base = round(time / time_base), time_base
+                container.mux(video_stream.encode(frame))
+            container.mux(video_stream.encode(None))
+        if audio_stream is not None:
+            planes = np.ascontiguousarray(np.atleast_2d(sound.T).astype(np.float32))
+            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+            frame.sample_rate = rate
+            frame.time_base = Fraction(1, rate)
+            frame.pts = round(sound_start * rate)
+            to_codec = av.AudioResampler(
+                format=audio_stream.codec_context.format.name,
+                layout=layout,
+                rate=rate,
+                frame_size=audio_stream.codec_context.frame_size or 1024,
+            )
+            for part in [*to_codec.resample(frame), *to_codec.resample(None)]:
+                container.mux(audio_stream.encode(part))
+            container.mux(audio_stream.encode(None))
+    return path
+
+
+def beep(seconds, start, length=0.05, rate=16000, hertz=1000):
+    """Silence with one tone in it."""
+    t = np.arange(round(seconds * rate)) / rate
+    return 0.8 * np.sin(2 * np.pi * hertz * t) * ((t >= start) & (t < start + length))
+
+
+def beep_start(waveform, rate=16000):
+    """Seconds at which the sound first gets loud."""
+    return float(np.argmax(np.abs(waveform) > 0.25)) / rate
+
+
+def expected_numbers(source_times, count, rate=25.0):
+    """For every output frame the source picture whose time is nearest."""
+    times = np.asarray(source_times)
+    return [int(np.abs(times - k / rate).argmin()) for k in range(count)]
+
+
+@pytest.mark.parametrize("rate", [25.0, 30.0, 30000 / 1001, 50.0, 60.0, 24.0])
+def test_any_constant_rate_becomes_25_by_the_nearest_picture(tmp_path, rate):
+    times = np.arange(40) / rate
+    path = write_file(tmp_path / "a.mp4", times)
+    frames = list(video.iter_frames(path))
+    assert abs(len(frames) - 40 / rate * 25) <= 1  # the last one lasts as long as the file says
+    # Where two source pictures are equally near either may be taken.
+    for k, number in enumerate(map(picture_number, frames)):
+        assert abs(times[number] - k / 25) <= np.abs(times - k / 25).min() + 1e-4
+
+
+def test_slow_source_repeats_the_picture_on_show(tmp_path):
+    path = write_file(tmp_path / "a.mp4", np.arange(10) / 10)
+    numbers = [picture_number(f) for f in video.iter_frames(path)]
+    assert numbers[0] == 0
+    assert numbers == sorted(numbers)
+    # A picture is on show from its own time on (here to half a frame), never later than that.
+    for k, number in enumerate(numbers):
+        assert -0.5 / 25 - 1e-6 <= k / 25 - number / 10 <= 0.1
+
+
+def test_variable_frame_rate_follows_the_time_stamps(tmp_path):
+    times = np.cumsum([0, 0.04, 0.04, 0.04, 0.2, 0.02, 0.02, 0.02, 0.04, 0.04, 0.5, 0.04, 0.04])
+    path = write_file(tmp_path / "a.mp4", times)
+    numbers = [picture_number(f) for f in video.iter_frames(path)]
+    for number, time in enumerate(times):
+        k = round(time * 25)
+        if abs(time * 25 - k) < 1e-6:
+            assert numbers[k] == number
+    gap = round(times[9] * 25), round(times[10] * 25)
+    assert set(numbers[gap[0] : gap[1]]) == {9}  # held through the half second without a picture
+
+
+def test_another_output_rate(tmp_path):
+    path = write_file(tmp_path / "a.mp4", np.arange(30) / 30)
+    assert len(list(video.iter_frames(path, frame_rate=10))) == 10
+    with pytest.raises(ValueError, match="frame rate"):
+        next(video.iter_frames(path, frame_rate=0))
+
+
+def corner_picture(_):
+    """Black, top left quarter red, bottom left quarter green."""
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24, :32, 0] = 250
+    picture[24:, :32, 1] = 250
+    return picture
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, -90])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_rotation_and_mirror_flags_are_applied(tmp_path, degrees, mirror):
+    path = write_file(
+        tmp_path / "a.mp4",
+        np.arange(3) / 25,
+        pictures=corner_picture,
+        change_stream=lambda s: s.set_display_rotation(degrees, hflip=mirror),
+    )
+    expected = np.rot90(corner_picture(0), degrees // 90)  # both turn anticlockwise
+    expected = expected[:, ::-1] if mirror else expected
+    frame = next(video.iter_frames(path))
+    assert frame.shape == expected.shape
+    assert np.abs(frame.astype(int) - expected).mean() < 12
+    assert (video.probe(path).height, video.probe(path).width) == expected.shape[:2]
+
+
+def test_pixels_become_square(tmp_path):
+    def squeeze(stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(3, 2)
+
+    path = write_file(tmp_path / "a.mp4", np.arange(3) / 25, change_stream=squeeze)
+    assert next(video.iter_frames(path)).shape == (48, 96, 3)
+
+
+def test_interlaced_pictures_lose_their_combs_and_keep_their_times(tmp_path):
+    def bar(number, field):
+        picture = np.full((64, 96), 40, np.uint8)
+        left = 4 * (2 * number + field)
+        picture[:, left : left + 16] = 220
+        return picture
+
+    def combed(number):
+        picture = bar(number, 0)
+        picture[1::2] = bar(number, 1)[1::2]
+        return np.repeat(picture[..., None], 3, axis=2)
+
+    def interlace(stream):
+        stream.codec_context.options = {"flags": "+ilme+ildct", "field_order": "tb", "q": "2"}
+        stream.bit_rate = 8_000_000
+
+    path = write_file(
+        tmp_path / "a.mpg",
+        np.arange(8) / 25,
+        codecs=("mpeg2video", "mp2"),
+        pictures=combed,
+        change_stream=interlace,
+        time_base=Fraction(1, 25),
+    )
+    with av.open(str(path)) as container:
+        if not next(container.decode(video=0)).interlaced_frame:
+            pytest.skip("this build of FFmpeg does not mark what it encodes as interlaced")
+    frames = list(video.iter_frames(path))
+    assert len(frames) == 8
+
+    def combs(frame):
+        grey = frame[..., 0].astype(float)
+        return np.abs(grey[1:-1] - (grey[:-2] + grey[2:]) / 2).mean()
+
+    assert combs(frames[4]) < 0.35 * combs(combed(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate", "channels"),
+    [
+        ("a.wav", "pcm_s16le", 44100, 2),
+        ("a.flac", "flac", 48000, 1),
+        ("a.m4a", "aac", 44100, 2),
+        ("a.aac", "aac", 16000, 1),
+        ("a.mp3", "libmp3lame", 44100, 1),
+        ("a.mpg", "mp2", 32000, 1),
+        ("a.ogg", "libopus", 48000, 1),
+        ("a.mkv", "flac", 16000, 1),
+    ],
+)
+def test_sound_of_every_kind_keeps_its_time_and_loudness(tmp_path, name, codec, rate, channels):
+    signal = beep(1.5, start=0.7, length=0.2, rate=rate)
+    if channels == 2:
+        signal = np.stack([signal, signal], axis=1)
+    path = write_file(tmp_path / name, sound=signal, rate=rate, codecs=("", codec))
+    waveform = video.read_waveform(path)
+    assert waveform.dtype == np.float32
+    assert waveform.ndim == 1
+    # Containers that do not tell the encoder's delay leave it in: at most 2048 samples.
+    told = name.endswith((".wav", ".flac", ".m4a", ".mp3", ".ogg", ".mkv"))
+    slack = 0.004 if told else 2100 / rate
+    assert abs(beep_start(waveform) - 0.7) < slack
+    assert abs(len(waveform) / 16000 - 1.5) < (0.03 if told else 0.2)
+    assert np.abs(waveform).max() == pytest.approx(0.8, abs=0.12)
+
+
+def test_stereo_is_mixed_not_summed(tmp_path):
+    left = np.stack([beep(1, 0.2, 0.6), np.zeros(16000)], axis=1)
+    path = write_file(tmp_path / "a.wav", sound=left, codecs=("", "pcm_s16le"))
+    assert np.abs(video.read_waveform(path)).max() == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize(
+    ("picture_start", "sound_start"), [(0.0, 0.0), (0.0, 0.3), (0.4, 0.0), (0.2, 0.32)]
+)
+def test_sound_is_placed_from_the_first_picture_on(tmp_path, suffix, picture_start, sound_start):
+    path = write_file(
+        tmp_path / f"a.{suffix}",
+        picture_start + np.arange(50) / 25,
+        sound=beep(1.6, start=0.8),
+        sound_start=sound_start,
+    )
+    expected = sound_start + 0.8 - picture_start
+    assert beep_start(video.read_waveform(path)) == pytest.approx(expected, abs=0.012)
+
+
+def test_flash_and_beep_survive_writing_and_reading_together(tmp_path):
+    frames = [np.full((64, 64, 3), 255 if k == 30 else 16, np.uint8) for k in range(50)]
+    path = tmp_path / "new" / "talk.mp4"
+    video.write_video(path, frames, beep(2, start=30 / 25, length=0.04))
+    back = np.array([f.mean() for f in video.iter_frames(path)])
+    waveform = video.read_waveform(path)
+    assert len(back) == 50
+    assert len(waveform) == 50 * 640
+    assert back.argmax() == 30
+    assert beep_start(waveform) == pytest.approx(30 / 25, abs=0.002)
+    assert [p.name for p in path.parent.iterdir()] == ["talk.mp4"]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+@pytest.mark.parametrize("rate", [16000, 22050, 50000])
+def test_written_sound_lasts_as_long_as_the_pictures(tmp_path, seconds, rate):
+    path = tmp_path / "a.mp4"
+    tone = beep(seconds, start=0.1, length=0.1, rate=rate)
+    video.write_video(path, map(coded_picture, range(33)), tone, rate)
+    with av.open(str(path)) as container:
+        for stream in container.streams:
+            assert stream.start_time == 0
+            assert float(stream.duration * stream.time_base) == pytest.approx(33 / 25, abs=0.001)
+        assert container.metadata["comment"] == "synthesized with atvg_jax"
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+        assert container.streams.audio[0].codec_context.name == "aac"
+    assert beep_start(video.read_waveform(path)) == pytest.approx(0.1, abs=0.003)
+
+
+def test_colours_come_back(tmp_path):
+    colours = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128)]
+    frames = [np.full((32, 32, 3), c, np.uint8) for c in colours]
+    video.write_video(tmp_path / "a.mp4", frames)
+    for frame, colour in zip(video.iter_frames(tmp_path / "a.mp4"), colours, strict=True):
+        assert np.abs(frame.mean(axis=(0, 1)) - colour).max() < 5
+
+
+def test_odd_sizes_are_padded_by_their_edge(tmp_path):
+    rows = np.linspace(0, 255, 31).astype(np.uint8)
+    frame = np.repeat(np.repeat(rows[:, None, None], 45, axis=1), 3, axis=2)
+    video.write_video(tmp_path / "a.mp4", [frame] * 3)
+    back = next(video.iter_frames(tmp_path / "a.mp4"))
+    assert back.shape == (32, 46, 3)
+    assert np.abs(back[:31, :45].astype(int) - frame).mean() < 4
+    assert np.abs(back[31].astype(int) - back[30]).mean() < 6
+
+
+def test_writing_streams_and_leaves_nothing_behind_when_it_fails(tmp_path):
+    def broken():
+        yield coded_picture(0)
+        raise RuntimeError("the network failed")
+
+    with pytest.raises(RuntimeError, match="network"):
+        video.write_video(tmp_path / "a.mp4", broken())
+    with pytest.raises(ValueError, match="at least one frame"):
+        video.write_video(tmp_path / "a.mp4", [])
+    with pytest.raises(ValueError, match="uint8"):
+        video.write_video(tmp_path / "a.mp4", [coded_picture(0).astype(np.float32)])
+    with pytest.raises(ValueError, match="before it"):
+        video.write_video(tmp_path / "a.mp4", [coded_picture(0), coded_picture(0, (32, 32))])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_keeps_the_file_that_was_there(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"precious")
+    with pytest.raises(ValueError, match="at least one"):
+        video.write_video(path, [])
+    assert path.read_bytes() == b"precious"
+
+
+def test_probe_says_what_is_in_a_file(tmp_path):
+    path = write_file(tmp_path / "a.mp4", np.arange(30) / 30, sound=beep(1, 0.5))
+    info = video.probe(path)
+    assert (info.width, info.height, info.has_video, info.has_audio) == (64, 48, True, True)
+    assert info.frame_rate == pytest.approx(30, rel=0.01)
+    assert info.frames == 30
+    assert info.duration == pytest.approx(1.0, abs=0.05)
+    silent = video.probe(
+        write_file(tmp_path / "b.wav", sound=beep(1, 0.5), codecs=("", "pcm_s16le"))
+    )
+    assert (silent.has_video, silent.has_audio) == (False, True)
+
+
+def whole_file(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 48, 64, 3), dtype=np.uint8)
+    path = tmp_path / "whole.mp4"
+    video.write_video(path, noise, beep(60 / 25, 0.5))
+    return path.read_bytes()
+
+
+def read_all(path):
+    for _ in video.iter_frames(path):
+        pass
+    video.read_waveform(path)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "missing",
+        "folder",
+        "empty",
+        "text",
+        "noise",
+        "header",
+        "half",
+        "late cut",
+        "zeros",
+        "bits",
+        "playlist",
+    ],
+)
+def test_broken_files_are_named_in_one_line(tmp_path, kind):
+    path = tmp_path / "broken.mp4"
+    data = bytearray(whole_file(tmp_path))
+    rng = np.random.default_rng(1)
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        if kind == "zeros":
+            data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
+        if kind == "bits":
+            for place in rng.integers(len(data) // 4, len(data), 100):
+                data[place] ^= 0xFF
+        content = {
+            "empty": b"",
+            "text": b"This is no video.\n" * 50,
+            "noise": rng.bytes(20_000),
+            "header": bytes(data[:300]),
+            "half": bytes(data[: len(data) // 2]),
+            "late cut": bytes(data[: int(len(data) * 0.85)]),
+            "playlist": b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nwhole.mp4\n",
+        }
+        path.write_bytes(content.get(kind, bytes(data)))
+    with pytest.raises(InputError) as caught:
+        read_all(path)
+    assert caught.value.reason == "unreadable"
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_video_without_pictures(tmp_path):
+    path = write_file(tmp_path / "a.mp4", times=[], sound=beep(1, 0.5))
+    with pytest.raises(InputError) as caught:
+        list(video.iter_frames(path))
+    assert caught.value.reason in ("unreadable", "no_video")
+
+
+def test_sound_without_pictures_and_pictures_without_sound(tmp_path):
+    sound = write_file(tmp_path / "a.wav", sound=beep(1, 0.5), codecs=("", "pcm_s16le"))
+    with pytest.raises(InputError) as caught:
+        next(video.iter_frames(sound))
+    assert caught.value.reason == "no_video"
+    silent = write_file(tmp_path / "a.mp4", np.arange(5) / 25)
+    with pytest.raises(InputError) as caught:
+        video.read_waveform(silent)
+    assert caught.value.reason == "no_audio"
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.005])
+@pytest.mark.parametrize(("name", "codec"), [("a.wav", "pcm_s16le"), ("a.flac", "flac")])
+def test_cut_sound_file(tmp_path, keep, name, codec):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 32000)
+    path = write_file(tmp_path / name, sound=noise, codecs=("", codec))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(InputError) as caught:
+        video.read_waveform(path)
+    assert caught.value.reason == "unreadable"
+
+
+def test_real_footage_is_read_whole_and_in_step(clips):
+    grid = next((clips / "grid").glob("*/*.mpg"))
+    frames = list(video.iter_frames(grid))
+    assert len(frames) == 75
+    assert frames[0].shape == (288, 360, 3)
+    assert len(video.read_waveform(grid)) == pytest.approx(75 * 640, abs=640)
+    thirty = clips / "folder" / "vico_d5s6u96knvkp_01.mp4"  # 210 pictures at 30 a second
+    assert sum(1 for _ in video.iter_frames(thirty)) == 175
