@@ -70,6 +70,8 @@ def build(
     settings = PrepareSettings() if given is None else PrepareSettings(normaliser=given.normaliser)
     with _only_one(out):
         clips = select(list(corpora.clips(corpus, source)), limit)
+        if corpus in corpora.MADE_HERE:
+            corpora.make(corpus, clips, source, worker_count)
         done = _prepare_all(
             clips, settings, out / "work", worker_count, clip_seconds, clip_gigabytes
         )

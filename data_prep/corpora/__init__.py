@@ -6,7 +6,7 @@ that it should be, with what was looked for and what was found. It opens no vide
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from data_prep.corpora.clip import Clip
@@ -18,8 +18,8 @@ CORPORA = {
 }
 
 MADE_HERE = frozenset({"synthetic"})
-"""Corpora that need no ``--source``: ``clips(source)`` makes the videos in ``source`` first, and
-must leave finished ones as they are when it is called again."""
+"""Corpora that need no ``--source``: ``clips(source)`` describes what can be made, ``make`` makes
+the videos that are wanted, and leaves finished ones as they are."""
 
 
 def clips(corpus: str, source: Path) -> Iterator[Clip]:
@@ -30,3 +30,8 @@ def clips(corpus: str, source: Path) -> Iterator[Clip]:
         source: its folder.
     """
     return importlib.import_module(CORPORA[corpus]).clips(source)
+
+
+def make(corpus: str, wanted: Iterable[Clip], source: Path, workers: int) -> None:
+    """Makes the videos of the wanted clips of a corpus of ``MADE_HERE`` that are not there yet."""
+    importlib.import_module(CORPORA[corpus]).make(wanted, source, workers)

@@ -6,7 +6,8 @@ speech at their own times, so picture and sound are in sync by construction. Eve
 the seed: the same clip is the same video whenever and in whatever order it is made.
 
 The folder that it is made in holds ``SPEAKER/NUMBER.mp4`` and ``synthetic.json`` with the settings.
-What is there already is kept; a folder made with other settings is refused.
+``clips`` describes what can be there, ``make`` makes what is wanted and missing; a folder made with
+other settings is refused.
 """
 
 import concurrent.futures
@@ -16,11 +17,11 @@ import json
 import math
 import multiprocessing
 import os
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from atvg_jax.errors import InputError
 from atvg_jax.features import video
@@ -186,84 +187,97 @@ def render(plan: Plan, path: Path) -> None:
     )
 
 
-def clips(
-    source: Path, seed: int = 0, count: int = CLIPS, workers: int | None = None
-) -> Iterator[Clip]:
-    """Makes the corpus in a folder, a little ahead of who takes its clips.
-
-    Stop taking and it stops making: the first few clips of the corpus cost only themselves.
+def clips(source: Path, seed: int = 0, count: int = CLIPS) -> Iterator[Clip]:
+    """The clips of the corpus in a folder, made or not: ``make`` makes those that are wanted.
 
     Args:
-        source: the folder; made where absent.
+        source: the folder; need not be there.
         seed: of everything random.
         count: how many clips.
-        workers: processes; as many as there are cores where not given; 0 for none besides this.
 
     Raises:
-        InputError: the folder was made with another seed or version, or espeak-ng is missing.
+        InputError: the folder holds a corpus of another seed or version.
     """
     source = Path(source)
     _check_settings(source, {"version": VERSION, "seed": seed})
-    todo = itertools.islice(plans(seed), count)
-    if workers is None:
-        workers = len(os.sched_getaffinity(0))
-    if workers == 0:
-        for plan in todo:
-            render(plan, _path(source, plan))
-            yield _clip(source, plan)
+    for plan in itertools.islice(plans(seed), count):
+        yield Clip(
+            clip_id=plan.clip_id,
+            video=_path(source, plan),
+            speaker=plan.speaker.name,
+            split=plan.speaker.split,
+            text=plan.text,
+        )
+
+
+def make(wanted: Iterable[Clip], source: Path, workers: int = 1, seed: int = 0) -> None:
+    """Makes the videos of clips that are not there yet, each whole or not at all.
+
+    Args:
+        wanted: some of what ``clips`` yields for this folder.
+        source: the folder; made where absent.
+        workers: processes.
+        seed: of everything random.
+
+    Raises:
+        InputError: espeak-ng is missing, or the folder holds a corpus of other settings.
+    """
+    source = Path(source)
+    settings = {"version": VERSION, "seed": seed}
+    _check_settings(source, settings)
+    missing = {clip.clip_id for clip in wanted if not clip.video.exists()}
+    if not missing:
         return
+    _write_settings(source, settings)
+    todo: list[Plan] = []
+    for plan in plans(seed):
+        if plan.clip_id in missing:
+            todo.append(plan)
+            if len(todo) == len(missing):
+                break
     # Fresh processes, not forks of one that may hold threads of other libraries.
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn")
-    )
-    try:
-        ahead: deque = deque()
-        for plan in todo:
-            path = _path(source, plan)
-            ahead.append((plan, None if path.exists() else pool.submit(render, plan, path)))
-            if len(ahead) > 2 * workers:
-                yield _finished(source, *ahead.popleft())
-        while ahead:
-            yield _finished(source, *ahead.popleft())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with (
+        tqdm(total=len(todo), desc="making clips", unit="clip") as progress,
+        concurrent.futures.ProcessPoolExecutor(
+            max(1, min(workers, len(todo))), mp_context=multiprocessing.get_context("spawn")
+        ) as pool,
+    ):
+        making = [pool.submit(render, plan, _path(source, plan)) for plan in todo]
+        try:
+            for one in concurrent.futures.as_completed(making):
+                one.result()
+                progress.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _path(source: Path, plan: Plan) -> Path:
     return source / f"{plan.clip_id}.mp4"
 
 
-def _clip(source: Path, plan: Plan) -> Clip:
-    return Clip(
-        clip_id=plan.clip_id,
-        video=_path(source, plan),
-        speaker=plan.speaker.name,
-        split=plan.speaker.split,
-        text=plan.text,
-    )
-
-
-def _finished(source: Path, plan: Plan, making: concurrent.futures.Future | None) -> Clip:
-    if making is not None:
-        making.result()
-    return _clip(source, plan)
+def _read_settings(source: Path) -> dict[str, int] | None:
+    """What a folder's corpus was made with; None: no corpus; {}: damaged."""
+    try:
+        found = json.loads((source / SETTINGS_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _check_settings(source: Path, settings: dict[str, int]) -> None:
-    """Writes the settings into a new folder; refuses one that was made with others."""
-    path = source / SETTINGS_FILE
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError:
-            found = None
-        if found != settings:
-            raise InputError(
-                f"{source} holds a synthetic corpus of other settings ({found}, not {settings}): "
-                "name another folder or remove it"
-            )
-        return
+    found = _read_settings(source)
+    if found not in (None, settings):
+        raise InputError(
+            f"{source} holds a synthetic corpus of other settings ({found}, not {settings}): "
+            "name another folder or remove it"
+        )
+
+
+def _write_settings(source: Path, settings: dict[str, int]) -> None:
     source.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = source / f".{SETTINGS_FILE}.{os.getpid()}.part"
     part.write_text(json.dumps(settings) + "\n")
-    os.replace(part, path)
+    os.replace(part, source / SETTINGS_FILE)
