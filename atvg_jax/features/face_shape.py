@@ -41,11 +41,21 @@ def _mirror_order() -> npt.NDArray[np.int64]:
 FLIP_PERMUTATION = _mirror_order()
 
 
+# What shows that a head turns or nods, and neither speech nor a smile moves: the stable points and
+# the upper ends of the jaw line. Nodding is read from heights alone, for a smile widens the
+# nostrils.
+_TURN_POINTS = (0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45)
+_NOD_POINTS = (0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 33, 36, 39, 42, 45)
+_TURN_CUES, _NOD_CUES = 6, 2
+
+
 class FaceShape(NamedTuple):
-    """Both left-right symmetric, in normalised units."""
+    """What own normalisation knows of faces; in normalised units, left-right symmetric."""
 
     mean_shape: Array  # (68, 2), lips just closed, centred, Frobenius norm 1
     opening_direction: Array  # (68, 2), movement of every point for an inner-lip gap of 1
+    pose_cues: Array  # (136, 8): movement within a clip @ pose_cues = how the head has turned
+    pose_effects: Array  # (8, 136): what these turns move, the inner-lip gap excepted
 
 
 def check_shapes(landmarks: npt.ArrayLike) -> Array:
@@ -94,36 +104,87 @@ def align_to(shapes: Array, mean_shape: Array, points: Sequence[int] = STABLE_PO
 
 
 def fit_face_shape(clips: Sequence[npt.ArrayLike], rounds: int = 5) -> FaceShape:
-    """The mean face with its lips closed, and how points move as a mouth opens.
+    """Learns the mean face with closed lips, how points move as a mouth opens and as a head turns.
 
-    Every clip counts the same in the mean, whatever its length, so that a person with much footage
-    does not become the mean.
+    Every clip counts the same, whatever its length, so that a person with much footage does not
+    become the mean.
 
     Args:
         clips: of (T, 68, 2) landmarks in pixels, each of one person.
         rounds: of alignment to the estimate so far.
 
-    Returns:
-        The shape and direction, symmetric.
+    Raises:
+        ValueError: for no clips, or clips in which no mouth moves.
     """
     all_shapes = [check_shapes(clip) for clip in clips]
     if not all_shapes:
         raise ValueError("a face shape takes at least one clip")
     mean = standardised(all_shapes[0][0])
-    direction = np.zeros((POINTS, 2))
     everything = tuple(range(POINTS))
     for i in range(rounds):
         points = everything if i == 0 else STABLE_POINTS
         aligned = [align_to(shapes, mean, points) for shapes in all_shapes]
-        direction = symmetric(_regression_on_gap(aligned))
-        neutral = [
-            (shapes - inner_lip_gap(shapes)[:, None, None] * direction).mean(axis=0)
-            for shapes in aligned
-        ]
+        direction, cues, effects = _fit_movements(aligned)
+        neutral = [neutral_shape(shapes, direction) for shapes in aligned]
         mean = standardised(symmetric(upright(np.mean(neutral, axis=0))))
-    # The direction was measured in the units of the mean before its last rescaling, which has
-    # converged.
-    return FaceShape(mean, direction)
+    return FaceShape(mean, direction, cues, effects)
+
+
+def neutral_shape(shapes: Array, opening_direction: Array) -> Array:
+    """(68, 2) the face of a clip (T, 68, 2) with its lips just closed."""
+    gap = inner_lip_gap(shapes)[:, None, None]
+    return (shapes - gap * opening_direction).mean(axis=0)
+
+
+def without_pose(shapes: Array, pose_cues: Array, pose_effects: Array) -> Array:
+    """Aligned (T, 68, 2) shapes less what turning away from the clip's mean pose moves."""
+    flat = shapes.reshape(len(shapes), -1)
+    movement = flat - flat.mean(axis=0)
+    return (flat - movement @ pose_cues @ pose_effects).reshape(shapes.shape)
+
+
+def _fit_movements(clips: Sequence[Array]) -> tuple[Array, Array, Array]:
+    """Opening direction (68, 2), pose cues (136, 8) and effects (8, 136) of aligned clips.
+
+    A turn moves the two halves of a face in opposite senses, a nod and speech in the same: the
+    movement is split into these parts, and in each the leading directions of the cue points are
+    regressed on. The gap between the lips takes part in the second regression, so that no effect of
+    a nod moves it.
+    """
+    weights = [1 / np.sqrt(len(shapes)) for shapes in clips]
+    movement = [w * (s - s.mean(axis=0)) for w, s in zip(weights, clips, strict=True)]
+    moved = np.concatenate(movement)
+    same = symmetric(moved)
+    opposite = moved - same
+    gap = inner_lip_gap(moved)[:, None]  # linear in the shape, so the movement's gap is the gap's
+    if float((gap**2).sum()) < 1e-12:
+        raise ValueError("no mouth moves in these clips")
+
+    turn = _leading_directions(opposite, _TURN_POINTS, (0, 1), _TURN_CUES)
+    nod = _leading_directions(same, _NOD_POINTS, (1,), _NOD_CUES)
+    flat_same, flat_opposite = same.reshape(len(same), -1), opposite.reshape(len(same), -1)
+    turn_effects = np.linalg.lstsq(flat_opposite @ turn, flat_opposite)[0]
+    causes = np.concatenate([flat_same @ nod, gap], axis=1)
+    nod_effects = np.linalg.lstsq(causes, flat_same)[0]
+    # Cues that read the two parts of a movement: for a symmetric cue part = cue . whole.
+    return (
+        nod_effects[-1].reshape(POINTS, 2),
+        np.concatenate([turn, nod], axis=1),
+        np.concatenate([turn_effects, nod_effects[:-1]]),
+    )
+
+
+def _leading_directions(
+    movement: Array, points: Sequence[int], axes: Sequence[int], count: int
+) -> Array:
+    """(136, count) orthonormal principal directions of some coordinates of (N, 68, 2) movements."""
+    chosen = np.zeros((POINTS, 2), dtype=bool)
+    chosen[np.ix_(list(points), list(axes))] = True
+    _, _, directions = np.linalg.svd(movement[:, chosen], full_matrices=False)
+    count = min(count, len(directions))
+    out = np.zeros((2 * POINTS, count))
+    out[chosen.ravel()] = directions[:count].T
+    return out
 
 
 def upright(shape: Array) -> Array:
@@ -135,7 +196,7 @@ def upright(shape: Array) -> Array:
 
 
 def symmetric(shape: Array) -> Array:
-    """Mean of a (68, 2) centred shape and its mirror image."""
+    """Mean of (..., 68, 2) centred shapes and their mirror images."""
     return (shape + mirrored(shape)) / 2
 
 
@@ -143,16 +204,3 @@ def standardised(shape: Array) -> Array:
     """A (68, 2) shape centred, with Frobenius norm 1."""
     centred = shape - shape.mean(axis=0)
     return centred / np.linalg.norm(centred)
-
-
-def _regression_on_gap(clips: Sequence[Array]) -> Array:
-    """(68, 2) movement within clips for a unit of inner-lip gap."""
-    covariance, variance = np.zeros((POINTS, 2)), 0.0
-    for shapes in clips:
-        gap = inner_lip_gap(shapes)
-        gap = gap - gap.mean()
-        covariance += np.tensordot(gap, shapes - shapes.mean(axis=0), axes=1)
-        variance += float(gap @ gap)
-    if variance < 1e-12:
-        raise ValueError("no mouth moves in these clips")
-    return covariance / variance

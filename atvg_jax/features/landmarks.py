@@ -25,7 +25,8 @@ from atvg_jax.features.face_shape import (
     FaceShape,
     align_to,
     check_shapes,
-    inner_lip_gap,
+    neutral_shape,
+    without_pose,
 )
 
 FloatArray = npt.NDArray[np.float32]
@@ -91,15 +92,12 @@ class LandmarkNormaliser:
         """This project's own normalisation: identity and pose go, the mouth's own opening stays.
 
         Each shape is brought onto the bundled mean shape by its upper-face points, which speech
-        does not move. Its neutral shape, the face with its lips just closed, is the mean over the
-        clip of ``shape_t - gap_t * opening_direction``; the result is ``shape_t - neutral +
-        mean_shape``.
+        does not move; what turns and nods within the clip move is taken off. The clip's neutral
+        shape, its face with lips just closed, is the mean of ``shape_t - gap_t *
+        opening_direction``; the result is ``shape_t - neutral + mean_shape``. One definition serves
+        a clip and a portrait.
         """
-        shape = bundled_face_shape()
-        return cls(
-            "default",
-            {"mean_shape": shape.mean_shape, "opening_direction": shape.opening_direction},
-        )
+        return cls("default", bundled_face_shape()._asdict())
 
     @classmethod
     def published(
@@ -137,11 +135,11 @@ class LandmarkNormaliser:
             raise ValueError(f"the landmarks of a clip are (T, 68, 2), not {shapes.shape}")
         if self.kind == "published":
             return self._published(shapes).astype(np.float32)
-        mean, direction = self.arrays["mean_shape"], self.arrays["opening_direction"]
-        aligned = align_to(shapes, mean)
-        gap = inner_lip_gap(aligned)[:, None, None]
-        neutral = (aligned - gap * direction).mean(axis=0)
-        return (aligned - neutral + mean).astype(np.float32)
+        shape = FaceShape(**self.arrays)
+        aligned = align_to(shapes, shape.mean_shape)
+        steady = without_pose(aligned, shape.pose_cues, shape.pose_effects)
+        neutral = neutral_shape(steady, shape.opening_direction)
+        return (steady - neutral + shape.mean_shape).astype(np.float32)
 
     def _published(self, shapes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         basis = self.arrays["shape_basis"]  # (100, 136)
@@ -178,10 +176,10 @@ def procrustes(
 
 @cache
 def bundled_face_shape() -> FaceShape:
-    """The mean shape and opening direction that ship with the project (``fit_face_shape``)."""
+    """What ``fit_face_shape`` learned of the training footage, as it ships with the project."""
     data = resources.files("atvg_jax.features").joinpath("face_shape.npz").read_bytes()
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return FaceShape(arrays["mean_shape"], arrays["opening_direction"])
+        return FaceShape(*(arrays[name] for name in FaceShape._fields))
 
 
 @dataclass(frozen=True, eq=False)
