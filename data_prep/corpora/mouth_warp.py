@@ -108,6 +108,7 @@ class TalkingPortrait:
         self._eyes = [self._prepare_eye(part) for part in eyes]
         colours = recolour(np.array([_DARK, _TONGUE, _TEETH]), identity)
         self._dark, self._tongue, self._teeth = colours
+        self.frame_scale = portrait.frame_scale
         self.head_centre = self.landmarks[27:36].mean(axis=0)
 
     def _prepare_mouth(self, seam: np.ndarray) -> None:
@@ -298,8 +299,7 @@ class TalkingPortrait:
         edges = np.arange(0, FRAME_SIZE + 1, _MESH, dtype=np.float64)
         gx, gy = np.meshgrid(edges, edges)
         dx, dy = gx - FRAME_SIZE / 2 - x, gy - FRAME_SIZE / 2 - y
-        turn = np.deg2rad(roll)
-        # Shrunk a little about the middle, so that the frame stays inside the picture.
+        turn, scale = np.deg2rad(roll), scale * self.frame_scale
         sx = (np.cos(turn) * dx + np.sin(turn) * dy) / scale
         sy = (-np.sin(turn) * dx + np.cos(turn) * dy) / scale
         centre = self.head_centre + 0.5

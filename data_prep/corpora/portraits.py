@@ -82,12 +82,15 @@ class Portrait:
         landmarks: (68, 2) float64 pixels.
         seam: (N, 2) float64 pixels, from left to right: the line where the lips meet.
         glasses: whether it wears some; lids behind a frame cannot be drawn by warping.
+        frame_scale: how large it is shown in a frame. dlib searches in steps of 1.2, and takes a
+            face that lies between two of them for a larger one now and then, with wrong points.
     """
 
     image: np.ndarray
     landmarks: np.ndarray
     seam: np.ndarray
     glasses: bool = False
+    frame_scale: float = 1.0
 
     @property
     def eye_distance(self) -> float:
@@ -103,7 +106,7 @@ def bundled(name: str) -> Portrait:
         image = np.asarray(picture.convert("RGB"))
     facts = json.loads(assets.portrait_facts_path().read_text())[name]
     landmarks, seam = (np.array(facts[key], np.float64) for key in ("landmarks", "lip_seam"))
-    return Portrait(image, landmarks, seam, bool(facts["glasses"]))
+    return Portrait(image, landmarks, seam, bool(facts["glasses"]), float(facts["frame_scale"]))
 
 
 def mirror(portrait: Portrait) -> Portrait:

@@ -55,14 +55,14 @@ class Speaker:
 
 SPEAKERS = (
     Speaker("anna", "train", "astronaut", 0.0, speech.Voice("en-us+f2", 165, 52)),
-    Speaker("grace", "validation", "hopper", 1.0, speech.Voice("en+f4", 155, 42), 0.95),
+    Speaker("grace", "validation", "hopper", 0.8, speech.Voice("en+f4", 155, 42), 0.95),
     Speaker("bea", "train", "hopper", 0.0, speech.Voice("en-us+f5", 150, 40)),
     Speaker("theo", "test", "astronaut", 1.0, speech.Voice("en-us+m3", 160, 46), 1.05),
     Speaker("carl", "train", "astronaut", 0.8, speech.Voice("en-us+m1", 160, 45), 0.9),
     Speaker("dora", "train", "hopper", 0.8, speech.Voice("en+f1", 170, 55), 1.1),
     Speaker("emil", "train", "astronaut", 1.0, speech.Voice("en+m7", 150, 38), 0.85),
     Speaker("fay", "train", "astronaut", 0.6, speech.Voice("en-us+f3", 180, 58), 1.05),
-    Speaker("gil", "train", "hopper", 1.0, speech.Voice("en-us+m4", 165, 50)),
+    Speaker("gil", "train", "hopper", 0.8, speech.Voice("en-us+m4", 165, 50)),
     Speaker("ines", "train", "astronaut", 0.9, speech.Voice("es+f2", 165, 50), 1.1),
     Speaker("uma", "test", "hopper", 0.9, speech.Voice("en-gb-scotland+f3", 160, 50)),
     Speaker("jens", "train", "hopper", 0.7, speech.Voice("de+m3", 160, 44), 0.95),
