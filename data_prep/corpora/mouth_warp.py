@@ -93,7 +93,7 @@ class TalkingPortrait:
         portrait = person(identity)
         self.identity = identity
         # Sharper, since every frame is interpolated twice.
-        sharp = Image.fromarray(portrait.image).filter(ImageFilter.UnsharpMask(1.6, 110, 0))
+        sharp = Image.fromarray(portrait.image).filter(ImageFilter.UnsharpMask(1.6, 70, 0))
         self._source = np.asarray(sharp, np.float32).reshape(-1, 3)
         self._source_size = portrait.image.shape[0]
         factor = _WORK_SIZE / self._source_size
