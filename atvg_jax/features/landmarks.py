@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from atvg_jax.errors import InputError
 from atvg_jax.features.face_shape import (
+    FLIP_PERMUTATION,
     POINTS,
     FaceShape,
     align_to,
@@ -28,6 +29,11 @@ from atvg_jax.features.face_shape import (
     neutral_shape,
     without_pose,
 )
+
+__all__ = [
+    "COMPONENTS", "FLIP_PERMUTATION", "LANDMARK_SCALE", "LandmarkBasis", "LandmarkNormaliser",
+    "bundled_face_shape", "from_model", "mouth_opening", "procrustes", "to_model",
+]  # fmt: skip
 
 FloatArray = npt.NDArray[np.float32]
 
