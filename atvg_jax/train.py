@@ -14,10 +14,10 @@ HELP = """usage: python -m atvg_jax.train --config=CONFIG[:WORDS] --workdir=DIR 
 Trains AT-net (configs/at_net.py) or VG-net (configs/vg_net.py). The same command again goes on from
 the last complete checkpoint; with --config.steps raised it trains longer.
 
-  --config=FILE[:WORDS]   the network's config; WORDS are comma-separated changes: compact, smoke, ...
+  --config=FILE[:WORDS]   the network's config; WORDS, with commas between: compact, smoke, ...
   --config.KEY=VALUE      any key of it, such as --config.steps=2000 --config.batch_size=8
   --config.data=DIR       the data set that python -m data_prep.build made
-  --workdir=DIR           the run: checkpoints/, config.json, basis.npz, samples/, TensorBoard events
+  --workdir=DIR           the run: checkpoints, config.json, samples, TensorBoard events
   --help                  this text
 
 Watch it with: tensorboard --logdir=DIR
@@ -56,10 +56,10 @@ def parse(arguments: list[str]) -> tuple[Any, Path]:
     for name in ("config", "workdir"):
         if values[name].value in (None, ""):
             raise InputError(f"--{name} is missing (see --help)")
-    config = values["config"].value
+    config: Any = values["config"].value
     if not config.data:
         raise InputError("--config.data is missing: the data set that data_prep.build made")
-    return config, Path(values["workdir"].value)
+    return config, Path(str(values["workdir"].value))
 
 
 def _with_config_file(arguments: list[str]) -> list[str]:

@@ -2,12 +2,13 @@
 
     python -m atvg_jax.train --config=configs/at_net.py --workdir=runs/at --config.data=DATA
 
-The base is the published network and training: 30.07 M parameters, batch 16, 16 frames a window, Adam
-2e-4 (0.5, 0.999), mean squared error of 6 landmark components. DATA is what ``data_prep.build`` made.
+The base is the published network and training: 30.07 M parameters, batch 16, 16 frames a window,
+Adam 2e-4 (0.5, 0.999), mean squared error of 6 landmark components. DATA is what
+``data_prep.build`` made.
 
-After a colon, separated by commas: ``compact`` (a quarter of the width, 2.3 M parameters), ``single``
-(AT-single: one window of sound, no recurrence, no portrait), ``smoke`` (ten steps of a tiny network).
-Any key may be set by itself: ``--config.steps=2000``.
+After a colon, separated by commas: ``compact`` (a quarter of the width, 2.3 M parameters),
+``single`` (AT-single: one window of sound, no recurrence, no portrait), ``smoke`` (ten steps of a
+tiny network). Any key may be set by itself: ``--config.steps=2000``.
 
 Expected: RUN_TIME_AND_RESULT
 """

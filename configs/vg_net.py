@@ -2,14 +2,15 @@
 
     python -m atvg_jax.train --config=configs/vg_net.py --workdir=runs/vg --config.data=DATA
 
-The base is the published network and training: 58.36 M parameters and a discriminator of 21.49 M, 16
-frames a window, Adam 2e-4 (0.5, 0.999) for both, loss 10 x pixel + adversarial + landmark. ``batch_size``
-is over all devices; the published one is 10 a device. DATA is what ``data_prep.build`` made.
+The base is the published network and training: 58.36 M parameters and a discriminator of 21.49 M,
+16 frames a window, Adam 2e-4 (0.5, 0.999) for both, loss 10 x pixel + adversarial + landmark.
+``batch_size`` is over all devices; the published one is 10 a device. DATA is what
+``data_prep.build`` made.
 
 After a colon, separated by commas: ``compact`` (a quarter of the width, a sixteenth of the work),
-``smoke`` (four steps of a tiny network), and the ablations ``no_dynamic_loss`` (plain absolute error),
-``plain_discriminator`` (no landmark regression) and ``no_recurrence`` (every frame by itself).
-Any key may be set by itself: ``--config.steps=2000``.
+``smoke`` (four steps of a tiny network), and the ablations ``no_dynamic_loss`` (plain absolute
+error), ``plain_discriminator`` (no landmark regression) and ``no_recurrence`` (every frame by
+itself). Any key may be set by itself: ``--config.steps=2000``.
 
 Expected: RUN_TIME_AND_RESULT
 """

@@ -1,4 +1,4 @@
-"""The words after the colon of ``--config=configs/NETWORK.py:WORD,WORD``: small changes to a config."""
+"""The words after the colon of ``--config=configs/NETWORK.py:WORD,WORD``: small changes."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""A small data set made of numbers, in which the mouth follows the sound, for tests of the trainer."""
+"""A small data set made of numbers, in which the mouth follows the sound, to test the trainer."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def example(name: str, frames: int, rng: np.random.Generator) -> schema.Example:
 
 
 def write(folder: Path, lengths: tuple[int, ...] = LENGTHS, shards: int = 2, seed: int = 0) -> Path:
-    """Writes a data set with splits train and validation of clips of these lengths, and its basis."""
+    """Writes a data set: train and validation clips of these lengths, and the basis."""
     rng = np.random.default_rng(seed)
     version = schema.version_folder(folder)
     version.mkdir(parents=True)

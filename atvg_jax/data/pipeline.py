@@ -1,10 +1,10 @@
 """TFRecord shards -> batches of NumPy arrays, through Grain and without TensorFlow.
 
-An epoch shows every clip in as many windows as fit into it (a clip of 75 frames gives four windows of
-16), each time at another place. Windows are shuffled over the whole data set; which window is in which
-batch is a function of the seed and of the window's number since the start of training, and of nothing
-else: processes take blocks of the same batch, so that no window is lost or doubled, and a position is
-one number that may be resumed with other numbers of processes.
+An epoch shows every clip in as many windows as fit into it (a clip of 75 frames gives four windows
+of 16), each time at another place. Windows are shuffled over the whole data set; which window is in
+which batch is a function of the seed and of the window's number since the start of training, and of
+nothing else: processes take blocks of the same batch, so that no window is lost or doubled, and a
+position is one number that may be resumed with other numbers of processes.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ Batch = dict[str, np.ndarray]
 
 NETWORKS = ("at_net", "vg_net")
 # LRW clips have 29 frames with the word in the middle; the published AT-net takes the example frame
-# from frames 3..7, which leaves 3 frames before it and 5 after the 16 that follow. Longer clips keep
-# these margins, shorter ones cannot.
+# from frames 3..7, which leaves 3 frames before it and 5 after the 16 that follow. Longer clips
+# keep these margins, shorter ones cannot.
 _MARGIN_BEFORE = 3
 _MARGIN_AFTER = 5
 
@@ -59,8 +59,8 @@ class Windows:
         """First frame of a random window, and the example frame.
 
         The places where a window can start are cut into ``parts`` equal stretches and the window
-        starts within the given one, so that an epoch's windows spread over the clip while any one of
-        them may start anywhere.
+        starts within the given one, so that an epoch's windows spread over the clip while any one
+        of them may start anywhere.
         """
         if self.network == "at_net":
             low, high = _MARGIN_BEFORE + 1, clip_frames - self.frames - _MARGIN_AFTER

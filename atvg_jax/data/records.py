@@ -1,9 +1,9 @@
-"""TFRecord shards as a list: any clip by its number, without TensorFlow and without reading the rest.
+"""TFRecord shards as a list: any clip by its number, without TensorFlow, reading nothing else.
 
 A TFRecord file is a row of ``length (8 bytes, little-endian), CRC of length (4), data, CRC of data
-(4)``, so its records can be listed by hopping from length to length. Random access is what makes the
-rest of the reader simple: the shuffle is over the whole data set, processes share it without any
-overlap, and the position in an epoch is one number.
+(4)``, so its records can be listed by hopping from length to length. Random access is what makes
+the rest of the reader simple: the shuffle is over the whole data set, processes share it without
+any overlap, and the position in an epoch is one number.
 """
 
 import mmap
@@ -135,8 +135,8 @@ def _records(data: mmap.mmap, size: int, path: str) -> Iterator[tuple[int, int, 
 def _frames(data: mmap.mmap, start: int, end: int) -> int | None:
     """Frames of a serialised ``tf.train.Example``, from the size of its ``pose``; None if unclear.
 
-    Hops over the message (Example.features = 1 > feature = 1 > key = 1, value = 2 > float_list = 2 >
-    value = 1 packed) instead of parsing it, so that a 100 kB record costs one or two pages.
+    Hops over the message (Example.features = 1 > feature = 1 > key = 1, value = 2 > float_list = 2
+    > value = 1 packed) instead of parsing it, so that a 100 kB record costs one or two pages.
     """
     try:
         for _, features_start, features_end in _fields(data, start, end, 1):

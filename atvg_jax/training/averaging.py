@@ -1,5 +1,6 @@
 """Running averages of a network's variables, which make steadier pictures than the last step's."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -61,5 +62,5 @@ def to_evaluate(state: RunState, network: str) -> TrainState:
     """The state with the averages, where there are any, in the place of the network's variables."""
     if not jax.tree.leaves(state.average):
         return state.train
-    part = state.train.networks[network].replace(**state.average)
-    return state.train.replace(networks={**state.train.networks, network: part})
+    part = dataclasses.replace(state.train.networks[network], **state.average)
+    return dataclasses.replace(state.train, networks={**state.train.networks, network: part})

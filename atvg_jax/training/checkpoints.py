@@ -2,10 +2,10 @@
 
 A checkpoint is complete or it is not there: Orbax writes to a temporary name and renames. It holds
 three items: ``state`` (a ``TrainState``: parameters, batch statistics and optimizer states of every
-network, and the step), ``average`` (running averages of the network's variables, where the run keeps
-them) and ``data`` (the position of the data iterator). Arrays are saved once, not once a device, so
-that a run goes on with any number of devices. Random numbers follow from seed and step; no key is
-stored.
+network, and the step), ``average`` (running averages of the network's variables, where the run
+keeps them) and ``data`` (the position of the data iterator). Arrays are saved once, not once a
+device, so that a run goes on with any number of devices. Random numbers follow from seed and step;
+no key is stored.
 """
 
 from pathlib import Path
@@ -29,7 +29,8 @@ class Checkpoints:
     Args:
         workdir: the run's folder.
         keep: how many of the latest to keep.
-        best_metric: the held-out metric whose best (lowest) checkpoint is kept besides; "" for none.
+        best_metric: the held-out metric whose best (lowest) checkpoint is kept besides; "" for
+        none.
     """
 
     def __init__(self, workdir: Path | str, keep: int = 3, best_metric: str = ""):
@@ -100,8 +101,8 @@ class Checkpoints:
             average: the same for running averages; empty when the run keeps none.
 
         Returns:
-            state, average and data position, or None where there is no checkpoint. Averages that the
-            checkpoint lacks start at the restored parameters and are returned empty.
+            state, average and data position, or None where there is no checkpoint. Averages that
+            the checkpoint lacks start at the restored parameters and are returned empty.
 
         Raises:
             InputError: the checkpoint is of a network with other parameters.

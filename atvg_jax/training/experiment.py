@@ -12,7 +12,7 @@ from atvg_jax import models
 from atvg_jax.errors import InputError
 from atvg_jax.features.landmarks import LandmarkBasis
 from atvg_jax.training import parallel, steps
-from atvg_jax.training.state import TrainState, init_at_state, init_vg_state
+from atvg_jax.training.state import NetworkState, TrainState, init_at_state, init_vg_state
 
 AT_COMPONENTS = 6  # of the landmark basis that AT-net predicts
 SCHEDULES = ("constant", "linear", "cosine")
@@ -29,6 +29,7 @@ class Experiment:
     Attributes:
         network: ``at_net`` or ``vg_net``, whose variables synthesis uses.
         init: ``init(key) -> TrainState``.
+        abstract: ``abstract() -> TrainState`` of shapes and dtypes, nothing computed.
         step: ``step(state, batch, rng) -> (state, metrics)`` for one device of many.
         evaluate: ``evaluate(state, batch) -> (metrics (B,), outputs)``.
         learning_rate: of a step number.
@@ -38,6 +39,7 @@ class Experiment:
 
     network: str
     init: Callable[[jax.Array], TrainState]
+    abstract: Callable[[], TrainState]
     step: Callable
     evaluate: Callable
     learning_rate: Callable[[int], float]
@@ -120,6 +122,9 @@ def _at_net(config: Mapping[str, Any], basis: LandmarkBasis) -> Experiment:
     return Experiment(
         network="at_net",
         init=lambda key: init_at_state(model, optimiser, key, architecture),
+        abstract=lambda: _abstract(
+            at_net=(architecture, model_settings(config), optimiser),
+        ),
         step=steps.make_at_step(model, optimiser, mean, components, parallel.AXIS),
         evaluate=judged,
         learning_rate=learning_rate(config),
@@ -136,6 +141,14 @@ def _vg_net(config: Mapping[str, Any]) -> Experiment:
     return Experiment(
         network="vg_net",
         init=lambda key: init_vg_state(generator, discriminator, *optimisers, key),
+        abstract=lambda: _abstract(
+            vg_net=("vg_net", model_settings(config), optimisers[0]),
+            discriminator=(
+                "discriminator",
+                model_settings(config, "discriminator"),
+                optimisers[1],
+            ),
+        ),
         step=steps.make_vg_step(
             generator, discriminator, *optimisers, parallel.AXIS, weights=weights
         ),
@@ -144,6 +157,16 @@ def _vg_net(config: Mapping[str, Any]) -> Experiment:
         best_metric="l1",
         headline=("g_pixel", "g_total", "d_total"),
     )
+
+
+def _abstract(**networks: tuple[str, dict[str, Any], optax.GradientTransformation]) -> TrainState:
+    """Shapes and dtypes of a state; for each network its name, settings and optimizer."""
+    states = {}
+    for key, (name, settings, optimiser) in networks.items():
+        variables = models.abstract_variables(name, settings)
+        params, stats = variables["params"], variables.get("batch_stats", {})
+        states[key] = NetworkState(params, stats, jax.eval_shape(optimiser.init, params))
+    return TrainState(jax.ShapeDtypeStruct((), jnp.int32), states)  # type: ignore[arg-type]
 
 
 def mouth_error(landmarks: jax.Array, target: jax.Array) -> jax.Array:

@@ -44,7 +44,7 @@ class Devices:
         self._split = NamedSharding(Mesh(np.asarray(self.local), (AXIS,)), PartitionSpec(AXIS))
 
     def per_device(self, batch_size: int) -> int:
-        """Examples of a global batch on one device; ``InputError`` where that is no whole number."""
+        """Examples of a global batch on one device; ``InputError`` unless it is a whole number."""
         if batch_size < 1 or batch_size % self.total:
             lower = batch_size // self.total * self.total
             wanted = " or ".join(str(n) for n in (lower, lower + self.total) if n > 0)
@@ -153,6 +153,7 @@ class ParallelStep:
         )
 
     def __call__(self, *args: Any) -> Any:
+        """Runs the function; ``RuntimeError`` if it had to be traced again."""
         before = self.traces
         result = self._mapped(*args)
         if before and self.traces > before:

@@ -150,7 +150,7 @@ def _draw(
     picture = Image.new("RGB", (2 * _SIZE, 2 * _SIZE), _BACKGROUND)
     pen = ImageDraw.Draw(picture)
     for shape, colour in shapes:
-        points = landmarks.from_model(np.asarray(shape, float))
+        points: np.ndarray = landmarks.from_model(shape)
         points = (points - (0 if centre is None else centre)) * zoom * 2 * _SIZE + _SIZE
         # A network that has not learned yet may draw anywhere; Pillow wants sane numbers.
         points = np.clip(np.nan_to_num(points), -_SIZE, 3 * _SIZE)

@@ -57,7 +57,7 @@ class Watch:
         self._paused = 0.0
 
     def step(self, step: int, metrics: Any, waited: float) -> None:
-        """Notes a step's metrics (replicated, on the devices) and the seconds it waited for data."""
+        """Notes a step's metrics (replicated, on the devices) and its seconds of waiting."""
         self._pending.append((step, first_device(metrics)))
         self._waited += waited
         self._bar.update()
@@ -66,8 +66,8 @@ class Watch:
         """Fetches and logs the means since the last flush.
 
         Returns:
-            those means, with ``frames_per_second``, ``step_seconds`` and ``data_wait`` (the share of
-            the time that the step waited for its batch); empty if there was no step.
+            those means, with ``frames_per_second``, ``step_seconds`` and ``data_wait`` (the share
+            of the time that the step waited for its batch); empty if there was no step.
 
         Raises:
             InputError: a metric is not finite; names the step and the metric.
@@ -134,7 +134,7 @@ class Watch:
 
 
 def peak_memory() -> int:
-    """Largest memory use so far in bytes: of the first device where it tells, else of the process."""
+    """Largest memory use so far in bytes: the first device's where it tells, else the process's."""
     stats = jax.local_devices()[0].memory_stats() or {}
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(stats.get("peak_bytes_in_use", 1024 * kilobytes))
