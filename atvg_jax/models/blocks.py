@@ -138,15 +138,15 @@ class TransposedConv(nn.Module):
         kernel = self.param("kernel", weight_init(self.width), (3, 3, c, self.features))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
 
-        def taps(rows: tuple[int, ...], columns: tuple[int, ...]) -> Array:
-            weights = kernel[jnp.array(rows)][:, jnp.array(columns)]
+        def taps(rows: slice, columns: slice) -> Array:
+            weights = kernel[rows, columns]
             # One row or column of zeros beyond the end where an odd output looks one ahead.
-            padding = ((0, len(rows) - 1), (0, len(columns) - 1))
+            padding = ((0, weights.shape[0] - 1), (0, weights.shape[1] - 1))
             return lax.conv_general_dilated(
                 x, weights, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
 
-        even, odd = (1,), (2, 0)
+        even, odd = slice(1, 2), slice(None, None, -2)  # kernel rows 1; 2 and 0
         even_rows = jnp.stack([taps(even, even), taps(even, odd)], axis=3)
         odd_rows = jnp.stack([taps(odd, even), taps(odd, odd)], axis=3)
         y = jnp.stack([even_rows, odd_rows], axis=2)  # (N, H, 2, W, 2, features)

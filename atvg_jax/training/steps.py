@@ -125,9 +125,9 @@ def make_at_step(
 
         (loss, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(network.params)
         gradients, stats, loss = _mean_over_devices((gradients, stats, loss), axis_name)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
         after = _updated(network, optimizer, gradients, stats)
-        return state.replace(step=state.step + 1, networks={"at_net": after}), metrics
+        return TrainState(state.step + 1, {"at_net": after}), metrics
 
     return step
 
@@ -220,7 +220,7 @@ def make_vg_step(
             judging.params
         )
         gradients, judging_stats = _mean_over_devices((gradients, judging_stats), axis_name)
-        metrics["d_gradient_norm"] = optax.global_norm(gradients)
+        metrics["d_gradient_norm"] = optax.tree.norm(gradients)
         judging = _updated(judging, optimizer_d, gradients, judging_stats)
 
         def generator_loss(frames: Array) -> tuple[Array, Metrics]:
@@ -244,12 +244,12 @@ def make_vg_step(
         (gradients,) = pull_back(cotangent)
         gradients, maker_stats = _mean_over_devices((gradients, maker_stats), axis_name)
         metrics |= terms
-        metrics["g_gradient_norm"] = optax.global_norm(gradients)
+        metrics["g_gradient_norm"] = optax.tree.norm(gradients)
         metrics["attention"] = made.attention.mean()
         maker = _updated(maker, optimizer_g, gradients, maker_stats)
         networks = {"vg_net": maker, "discriminator": judging}
         metrics = _mean_over_devices(metrics, axis_name)
-        return state.replace(step=state.step + 1, networks=networks), metrics
+        return TrainState(state.step + 1, networks), metrics
 
     return step
 
@@ -269,8 +269,23 @@ def make_vg_eval(generator: nn.Module, discriminator: nn.Module) -> Evaluation:
         maker, judging = state.networks["vg_net"], state.networks["discriminator"]
         image, real = to_float(batch["example_image"]), to_float(batch["frames"])
         example = batch["example_landmark"]
-        made = generator.apply(maker.variables, image, batch["landmarks"], example)
-        score, seen = discriminator.apply(judging.variables, made.frames, example)
+        made, _ = _apply(
+            generator,
+            maker.params,
+            maker.batch_stats,
+            image,
+            batch["landmarks"],
+            example,
+            train=False,
+        )
+        (score, seen), _ = _apply(
+            discriminator,
+            judging.params,
+            judging.batch_stats,
+            made.frames,
+            example,
+            train=False,
+        )
         still = jnp.broadcast_to(image[:, None], real.shape)
         metrics = {
             "pixel": losses.dynamic_pixel_loss(made.frames, real, made.attention),

@@ -1,0 +1,112 @@
+"""Layers against SciPy, XLA's own form, or a calculation by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from atvg_jax.models.blocks import LSTMLayer, TransposedConv, scaled
+from atvg_jax.models.mmrnn import MMRNN
+
+
+def _transposed(x, kernel):
+    """The same layer as one dilated convolution: the definition, with zeros multiplied."""
+    return lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((1, 2), (1, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@pytest.fixture(scope="module")
+def transposed_inputs():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 5, 4, 3)).astype(np.float32)
+    return x, rng.standard_normal((3, 3, 3, 6)).astype(np.float32)
+
+
+def test_transposed_conv_is_the_dilated_convolution(transposed_inputs):
+    x, kernel = transposed_inputs
+    made = TransposedConv(6).apply({"params": {"kernel": kernel}}, x)
+    assert made.shape == (2, 10, 8, 6)
+    np.testing.assert_allclose(made, _transposed(x, kernel), atol=1e-5)
+
+
+def test_transposed_conv_has_the_gradient_of_the_dilated_convolution(transposed_inputs):
+    x, kernel = transposed_inputs
+    layer = TransposedConv(6)
+
+    def ours(x, kernel):
+        return jnp.sum(jnp.sin(layer.apply({"params": {"kernel": kernel}}, x)))
+
+    def theirs(x, kernel):
+        return jnp.sum(jnp.sin(_transposed(x, kernel)))
+
+    for made, expected in zip(
+        jax.grad(ours, (0, 1))(x, kernel), jax.grad(theirs, (0, 1))(x, kernel), strict=True
+    ):
+        np.testing.assert_allclose(made, expected, atol=1e-4)
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_lstm_layer_follows_the_equations():
+    rng = np.random.default_rng(1)
+    hidden, size = 3, 4
+    params = {
+        "input_kernel": rng.standard_normal((size, 4 * hidden)),
+        "hidden_kernel": rng.standard_normal((hidden, 4 * hidden)),
+        "input_bias": rng.standard_normal(4 * hidden),
+        "hidden_bias": rng.standard_normal(4 * hidden),
+    }
+    x = rng.standard_normal((2, 5, size))
+    h, c = rng.standard_normal((2, 2, hidden))
+    carry = (jnp.asarray(h, jnp.float32), jnp.asarray(c, jnp.float32))
+    as_float32 = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+    made, after = LSTMLayer(hidden).apply({"params": as_float32}, jnp.asarray(x, "f4"), carry)
+    for t in range(x.shape[1]):
+        gates = x[:, t] @ params["input_kernel"] + params["input_bias"]
+        gates = gates + h @ params["hidden_kernel"] + params["hidden_bias"]
+        i, f, g, o = np.split(gates, 4, axis=-1)
+        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        h = _sigmoid(o) * np.tanh(c)
+        np.testing.assert_allclose(made[:, t], h, atol=1e-5)
+    np.testing.assert_allclose(after[0], h, atol=1e-5)
+    np.testing.assert_allclose(after[1], c, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def mmrnn():
+    x = jax.random.normal(jax.random.key(0), (2, 6, 8, 8, 4))
+    return x, MMRNN(5).init(jax.random.key(1), x)
+
+
+def test_mmrnn_in_pieces_is_mmrnn_whole(mmrnn):
+    x, variables = mmrnn
+    whole, last = MMRNN(5).apply(variables, x)
+    first, carry = MMRNN(5).apply(variables, x[:, :2])
+    second, after = MMRNN(5).apply(variables, x[:, 2:], carry)
+    np.testing.assert_allclose(jnp.concatenate([first, second], 1), whole, atol=1e-6)
+    np.testing.assert_allclose(after, last, atol=1e-6)
+
+
+def test_mmrnn_without_recurrence_is_its_first_step_for_every_frame(mmrnn):
+    x, variables = mmrnn
+    alone = [MMRNN(5).apply(variables, x[:, t : t + 1])[0] for t in range(x.shape[1])]
+    stateless, _ = MMRNN(5, recurrence="none").apply(variables, x)
+    np.testing.assert_allclose(stateless, jnp.concatenate(alone, 1), atol=1e-6)
+
+
+def test_mmrnn_refuses_another_recurrence(mmrnn):
+    with pytest.raises(ValueError, match="batch"):
+        MMRNN(5, recurrence="batch").apply(mmrnn[1], mmrnn[0])
+
+
+def test_scaled_keeps_at_least_one_channel():
+    assert [scaled(64, 1.0), scaled(64, 0.25), scaled(64, 1 / 1000)] == [64, 16, 1]
