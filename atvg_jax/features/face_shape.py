@@ -103,6 +103,21 @@ def align_to(shapes: Array, mean_shape: Array, points: Sequence[int] = STABLE_PO
     return np.stack([moved.real, moved.imag], axis=-1)
 
 
+def procrustes(shapes: Array, target: Array) -> Array:
+    """Shapes (T, 68, 2) as ``scipy.spatial.procrustes(target, shape)`` gives its second result."""
+
+    def standardised(points: Array) -> Array:
+        centred = points - points.mean(axis=-2, keepdims=True)
+        norm = np.linalg.norm(centred, axis=(-2, -1), keepdims=True)
+        if (norm < 1e-12).any():
+            raise ValueError("all points of a shape are the same")
+        return centred / norm
+
+    goal, centred = standardised(target), standardised(shapes)
+    u, singular, vt = np.linalg.svd(np.swapaxes(centred, -1, -2) @ goal)
+    return centred @ (u @ vt) * singular.sum(axis=-1)[..., None, None]
+
+
 def fit_face_shape(clips: Sequence[npt.ArrayLike], rounds: int = 5) -> FaceShape:
     """Learns the mean face with closed lips, how points move as a mouth opens and as a head turns.
 

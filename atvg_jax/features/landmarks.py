@@ -27,6 +27,7 @@ from atvg_jax.features.face_shape import (
     align_to,
     check_shapes,
     neutral_shape,
+    procrustes,
     without_pose,
 )
 
@@ -161,23 +162,6 @@ class LandmarkNormaliser:
         offset = _OPEN_MOUTH_AMOUNT * self.arrays["shape_basis"][_OPEN_MOUTH_COMPONENT]
         offset[: 2 * 48] = 0.0
         return offset
-
-
-def procrustes(
-    shapes: npt.NDArray[np.float64], target: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Shapes (T, 68, 2) as ``scipy.spatial.procrustes(target, shape)`` gives its second result."""
-
-    def standardised(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        centred = points - points.mean(axis=-2, keepdims=True)
-        norm = np.linalg.norm(centred, axis=(-2, -1), keepdims=True)
-        if (norm < 1e-12).any():
-            raise ValueError("all points of a shape are the same")
-        return centred / norm
-
-    goal, centred = standardised(target), standardised(shapes)
-    u, singular, vt = np.linalg.svd(np.swapaxes(centred, -1, -2) @ goal)
-    return centred @ (u @ vt) * singular.sum(axis=-1)[..., None, None]
 
 
 @cache
@@ -364,7 +348,8 @@ def _load_own(path: Path) -> LandmarkBasis:
     import zipfile
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because np.load leaves a file open that turns out to be no zip.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error
