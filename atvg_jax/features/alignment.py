@@ -114,13 +114,18 @@ def warp(image: npt.ArrayLike, matrix: npt.ArrayLike, size: int = CROP_SIZE) -> 
     linear = back[:, :2]
     shift = back[:, 2] + 0.5 - linear @ [0.5, 0.5] - (x0, y0)
     coefficients = np.concatenate([linear, shift[:, None]], axis=1) / factor
-    out = picture.transform(
-        (size, size),
-        Image.Transform.AFFINE,
-        tuple(coefficients.ravel()),
-        resample=Image.Resampling.BICUBIC,
-    )
-    return np.array(out)
+    # As floating point, because Pillow cuts 8-bit results off instead of rounding them.
+    bands = [
+        band.convert("F").transform(
+            (size, size),
+            Image.Transform.AFFINE,
+            tuple(coefficients.ravel()),
+            resample=Image.Resampling.BICUBIC,
+        )
+        for band in picture.split()
+    ]
+    out = np.stack([np.asarray(band) for band in bands], axis=-1)
+    return np.clip(np.rint(out), 0, 255).astype(np.uint8)
 
 
 # Outer eye corners, nose tip, mouth corners and chin of a generic head, in its own units: x to the
@@ -129,11 +134,15 @@ def warp(image: npt.ArrayLike, matrix: npt.ArrayLike, size: int = CROP_SIZE) -> 
 _HEAD_POINTS = (30, 8, 36, 45, 48, 54)
 _HEAD = np.array(
     [
-        [0, 0, 0], [0, 330, 65], [-225, -170, 135], [225, -170, 135], [-150, 150, 125], [150, 150,
-        125],
+        (0, 0, 0),
+        (0, 330, 65),
+        (-225, -170, 135),
+        (225, -170, 135),
+        (-150, 150, 125),
+        (150, 150, 125),
     ],
     dtype=np.float64,
-)  # fmt: skip
+)
 
 
 def head_pose(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -154,13 +163,12 @@ def head_pose(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
     head = _HEAD - _HEAD.mean(axis=0)
     affine = np.swapaxes(seen, -1, -2) @ np.linalg.pinv(head).T  # (..., 2, 3): head -> picture
     u, _, vt = np.linalg.svd(affine, full_matrices=False)
-    rows = u @ vt  # the nearest scaled orthographic projection's first two rows
+    rows = u @ vt  # the nearest scaled orthographic projection: the rotation's first two rows
     third = np.cross(rows[..., 0, :], rows[..., 1, :])
-    # The face's forward direction is -z of the head; right is x, down is y.
-    forward = -np.stack([rows[..., 0, 2], rows[..., 1, 2], third[..., 2]], axis=-1)
-    yaw = np.arctan2(forward[..., 0], -forward[..., 2])
-    pitch = np.arcsin(np.clip(forward[..., 1], -1, 1))
+    # rotation = roll about z (yaw about y (pitch about x))
     roll = np.arctan2(rows[..., 1, 0], rows[..., 0, 0])
+    yaw = np.arctan2(third[..., 0], np.hypot(rows[..., 0, 0], rows[..., 1, 0]))
+    pitch = np.arctan2(third[..., 1], third[..., 2])
     return np.degrees(np.stack([yaw, pitch, roll], axis=-1)).astype(np.float32)
 
 

@@ -101,14 +101,15 @@ def _predictor() -> Any:
     return _dlib().shape_predictor(str(path))
 
 
-def detect(image: npt.ArrayLike) -> list[Face]:
+def detect(image: npt.ArrayLike, at_least: int = 1) -> list[Face]:
     """Finds upright, roughly frontal faces.
 
-    A reduced copy is searched first, larger ones, up to twice the picture's size, only while
-    nothing is found. What scores low and has no stable landmarks is no face.
+    A reduced copy is searched first, larger ones, up to twice the picture's size, only while too
+    few are found. What scores low and has no stable landmarks is no face.
 
     Args:
         image: (H, W, 3) uint8.
+        at_least: how many faces to look for before the search ends early.
 
     Returns:
         Faces, best first: by score, and by size, of which a doubling is worth one point of score.
@@ -116,11 +117,13 @@ def detect(image: npt.ArrayLike) -> list[Face]:
     """
     frame = check_frame(image)
     grey = Image.fromarray(frame).convert("L")
+    most: list[Face] = []
     for scale in _search_scales(max(grey.size)):
         faces = [face for face in _detect_at(grey, scale) if _is_believable(frame, face)]
-        if faces:
-            return faces
-    return []
+        most = max(most, faces, key=len)
+        if len(most) >= max(at_least, 1):
+            break
+    return most
 
 
 def _search_scales(longest: int) -> list[float]:
@@ -270,7 +273,7 @@ def align(
         matrix = crop_matrix(given)
         moved = apply(matrix, given).astype(np.float32)
         return AlignedFace(warp(frame, matrix), moved, matrix, landmark_box(given))
-    faces = detect(frame)
+    faces = detect(frame, at_least=face + 1)
     if not faces:
         raise InputError(
             "no face found in the picture; use one that looks at the camera, or give its landmarks",

@@ -52,7 +52,7 @@ def test_fit_similarity_is_the_least_squares_one():
     error = np.square(faces.apply(found, source) - target).sum()
     assert error <= np.square(faces.apply(expected, source) - target).sum() + 1e-9
     for nudge in 0.01 * rng.normal(size=(20, 4)):
-        a, b, x, y = nudge + (found[0, 0], found[1, 0], found[0, 2], found[1, 2])
+        a, b, x, y = nudge + found[[0, 1, 0, 1], [0, 0, 2, 2]]
         other = np.array([[a, -b, x], [b, a, y]])
         assert np.square(faces.apply(other, source) - target).sum() > error
 
@@ -98,7 +98,7 @@ def ramp(height, width):
     "matrix",
     [
         similarity(1, 0, 0, 0),
-        similarity(1, 0, -30.5, -20.25),
+        similarity(1, 0, -30.5, -20.5),
         similarity(2, 0, -100, -80),
         similarity(0.9, 20, 10, -20),
         similarity(0.6, 0, 0, 0),
@@ -127,7 +127,7 @@ def test_warp_smooths_what_it_shrinks_and_does_not_shift(factor):
     crop = faces.warp(np.asarray(big), centred).astype(float)
     y, x = np.mgrid[:128, :128]
     error = (crop[..., :2] - np.stack([x, y], axis=-1))[8:-8, 8:-8]
-    assert np.abs(error.mean(axis=(0, 1))).max() < 0.15
+    assert np.abs(error.mean(axis=(0, 1))).max() < 0.2
 
 
 def test_warp_is_black_outside():
@@ -166,7 +166,7 @@ def test_best_of_two_comes_first(portrait):
     small = np.asarray(Image.fromarray(portrait).resize((300, 300)))
     both = np.zeros((512, 860, 3), np.uint8)
     both[:, :512], both[100:400, 540:840] = portrait, small
-    found = faces.detect(both)
+    found = faces.detect(both, at_least=2)
     assert len(found) == 2
     assert found[0].box[0] < 512 < found[1].box[0]
     second = faces.align(both, face=1)
@@ -229,7 +229,7 @@ def test_align_and_back(portrait, portrait_points):
     assert np.linalg.norm(moved - aligned.landmarks, axis=1)[TRACKED].mean() < 1.5
     # Eyes where the frontal template has them, level and symmetric about its nose.
     assert aligned.landmarks[36:42].mean(axis=0) == pytest.approx((38, 38), abs=3)
-    assert aligned.landmarks[42:48].mean(axis=0) == pytest.approx((86, 38), abs=3)
+    assert aligned.landmarks[42:48].mean(axis=0) == pytest.approx((86, 38), abs=5)
     back = faces.apply(faces.invert(aligned.matrix), aligned.landmarks)
     assert np.linalg.norm(back - portrait_points, axis=1)[TRACKED].mean() < 1.5 * 0.9
 

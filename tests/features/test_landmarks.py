@@ -1,11 +1,13 @@
 """Normalisation and basis: golden numbers, SciPy, and what must be true of any face."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.spatial
 
 from atvg_jax.errors import InputError
-from atvg_jax.features import face_shape, landmarks
+from atvg_jax.features import face_shape, faces, landmarks, video
 from atvg_jax.features.landmarks import LandmarkBasis, LandmarkNormaliser
 
 MOUTH = slice(48, 68)
@@ -228,6 +230,27 @@ def test_fit_face_shape_refuses_what_it_cannot_learn_from():
         face_shape.fit_face_shape([])
     with pytest.raises(ValueError, match="no mouth moves"):
         face_shape.fit_face_shape([np.repeat(face_clip(1), 5, axis=0)])
+
+
+def test_real_people_keep_their_openings_and_lose_their_faces(clips):
+    # People whom the bundled shape has not seen.
+    neutral = []
+    for name in ("mead_w036_01.mp4", "mead_m026_01.mp4", "lrs2_woman2_01.mp4"):
+        tracker, shapes = faces.FaceTracker(), []
+        for frame in itertools.islice(video.iter_frames(clips / "folder" / name), 50):
+            points = tracker.track(frame)
+            if points is not None:
+                shapes.append(points)
+        shapes = np.array(shapes)
+        found = LandmarkNormaliser.default().normalise(shapes)
+        raw, ours = landmarks.mouth_opening(shapes), landmarks.mouth_opening(found)
+        assert np.corrcoef(raw, ours)[0, 1] > 0.99
+        alone = [LandmarkNormaliser.default().normalise(shape[None]) for shape in shapes[::10]]
+        np.testing.assert_allclose(landmarks.mouth_opening(alone)[:, 0], raw[::10], atol=0.03)
+        aligned = face_shape.align_to(shapes, landmarks.bundled_face_shape().mean_shape)
+        neutral.append((aligned.mean(axis=0), found.mean(axis=0)))
+    before, after = np.std(neutral, axis=0).mean(axis=(1, 2))
+    assert after < 0.25 * before
 
 
 # --- basis ---
