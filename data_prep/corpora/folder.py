@@ -30,7 +30,8 @@ COLUMNS = ("path", "speaker", "split", "audio_offset", "text")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 VIDEO_SUFFIXES = frozenset(
-    [".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"]
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
+    | {".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
 
 
@@ -52,9 +53,9 @@ def clips(source: Path) -> Iterator[Clip]:
     if lists:
         rows: dict[str, dict[str, str]] = {}
         # Nearer lists come later, so that their cells win.
-        for path in sorted(lists, key=lambda path: (len(path.parts), path)):
-            _read_list(source, path, rows)
-        wanted = f"its lists ({', '.join(str(path) for path in lists)}) name no video"
+        for found in sorted(lists, key=lambda found: (len(found.parts), found)):
+            _read_list(source, found, rows)
+        wanted = f"its lists ({', '.join(map(str, lists))}) name no video"
     else:
         rows = {video: {} for video in videos}
         wanted = f"looked for {' '.join(sorted(VIDEO_SUFFIXES))} or a {LIST} in it and below"
@@ -72,12 +73,12 @@ def clips(source: Path) -> Iterator[Clip]:
         row = rows[path]
         speaker = speakers[path]
         yield Clip(
-            clip_id=path,
+            clip_id=_printable(path),
             video=source / path,
-            speaker=speaker,
+            speaker=_printable(speaker),
             split=row.get("split") or told.get(speaker) or hashed[speaker],
             audio_offset=float(row.get("audio_offset") or 0),
-            text=row.get("text", ""),
+            text=_printable(row.get("text", "")),
         )
 
 
@@ -94,6 +95,11 @@ def _walk(source: Path) -> tuple[list[str], list[Path]]:
             elif path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
                 videos.append(path.relative_to(source).as_posix())
     return videos, lists
+
+
+def _printable(name: str) -> str:
+    """A name with what no terminal or UTF-8 text can hold written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def _default_speaker(path: str) -> str:
