@@ -41,6 +41,7 @@ class Picture(NamedTuple):
     time: float  # seconds since the first picture
     duration: float  # seconds
     frame: Any  # av.VideoFrame
+    display_matrix: npt.NDArray[np.int32]  # (9,) [a b u c d v x y w]; empty where none is given
 
 
 def unreadable(path: PathLike, why: str) -> InputError:
@@ -133,10 +134,12 @@ def pictures(path: PathLike, container: Any, stream: Any) -> Iterator[Picture]:
     """
     usual = 1.0 / (source_rate(stream) or _FALLBACK_RATE)
     origin: float | None = None
+    matrix = np.zeros(0, np.int32)
     time = duration = 0.0
     for frame in _progressive(path, container, stream):
         if origin is None:
             origin = frame.time or 0.0
+            matrix = _display_matrix(frame)
         elif frame.time is None or frame.time - origin <= time:  # a missing or repeated time stamp
             time += usual
         elif frame.time - origin - time > _LONGEST_GAP:
@@ -148,7 +151,7 @@ def pictures(path: PathLike, container: Any, stream: Any) -> Iterator[Picture]:
         duration = usual
         if frame.duration and frame.time_base:
             duration = min(float(frame.duration * frame.time_base), 1.0)
-        yield Picture(time, duration, frame)
+        yield Picture(time, duration, frame, matrix)
     if origin is None:
         raise unreadable(path, "it holds no pictures")
     declared = _declared_end(container, stream, origin)
@@ -206,8 +209,21 @@ def _filtered(path: PathLike, filters: Any) -> Iterator[Any]:
         yield frame
 
 
-def to_rgb(frame: Any, stream: Any) -> Frame:
+def _display_matrix(frame: Any) -> npt.NDArray[np.int32]:
+    """The display matrix of a frame, empty if there is none.
+
+    Asked of a video's first frame alone: PyAV ties a frame to its side data in a reference cycle,
+    which would keep hundreds of frames until the next garbage collection.
+    """
+    for data in frame.side_data:
+        if data.type == av.sidedata.sidedata.Type.DISPLAYMATRIX:
+            return np.frombuffer(bytes(data), dtype=np.int32)
+    return np.zeros(0, np.int32)
+
+
+def to_rgb(picture: Picture, stream: Any) -> Frame:
     """(H, W, 3) uint8 as a player shows it: rotated, mirrored and with square pixels."""
+    frame = picture.frame
     width, height = frame.width, frame.height
     aspect = float(stream.sample_aspect_ratio or 1)  # width over height of one pixel
     if not 0.25 <= aspect <= 4.0:  # absurd
@@ -216,11 +232,10 @@ def to_rgb(frame: Any, stream: Any) -> Frame:
         width = round(width * aspect)
     else:
         height = round(height / aspect)
-    array = frame.to_ndarray(format="rgb24", width=width, height=height)
-    for data in frame.side_data:
-        if data.type == av.sidedata.sidedata.Type.DISPLAYMATRIX:
-            array = _oriented(array, np.frombuffer(bytes(data), dtype=np.int32))
-    return array
+    # One thread: PyAV would start and end a pool of them for every frame, which costs more than
+    # the conversion itself.
+    array = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
+    return _oriented(array, picture.display_matrix)
 
 
 def _oriented(array: Frame, matrix: npt.NDArray[np.int32]) -> Frame:

@@ -53,7 +53,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
             duration = float(stream.duration * stream.time_base)
         frames = stream.frames or round(duration * rate)
         first = next(decoding.pictures(path, container, stream))
-        height, width, _ = decoding.to_rgb(first.frame, stream).shape
+        height, width, _ = decoding.to_rgb(first, stream).shape
         return VideoInfo(str(path), width, height, rate, duration, frames, True, has_audio)
 
 
@@ -97,7 +97,7 @@ def iter_frames(
                     yield shown
                     slot += 1
             position, end = start, start + picture.duration * frame_rate
-            shown = decoding.to_rgb(picture.frame, stream)
+            shown = decoding.to_rgb(picture, stream)
         while shown is not None and (slot == 0 or slot <= end - 0.5 + 1e-6):
             yield shown
             slot += 1
