@@ -1,5 +1,6 @@
 """``python -m atvg_jax.export``: two training runs to one self-contained model directory."""
 
+import logging
 import time
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def main() -> None:
     """Parses the flags, joins the runs, says what was made."""
     started = time.monotonic()
     arguments = parser().parse_args()
+    # Orbax warns that a run that is only read is read-only.
+    logging.getLogger("absl").setLevel(logging.ERROR)
 
     from atvg_jax.inference import model_directory, run_checkpoints
 

@@ -74,6 +74,7 @@ class Engine:
         self._encode = jax.jit(functools.partial(self._vg_net.apply, method="encode_portrait"))
         self._speak_jit = jax.jit(self._speak)
         self._show_jit = jax.jit(self._show)
+        self._carries: dict[bool, Any] = {}  # shapes of the state, found by tracing, kept
 
     def portrait(
         self, crop: np.ndarray, shape: np.ndarray, landmarks_only: bool = False
@@ -96,6 +97,13 @@ class Engine:
 
     def start(self, portrait: Portrait) -> Any:
         """The networks' state before the first frame: zeros."""
+        landmarks_only = portrait.features is None
+        if landmarks_only not in self._carries:
+            self._carries[landmarks_only] = self._carry_shapes(portrait)
+        shapes = self._carries[landmarks_only]
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def _carry_shapes(self, portrait: Portrait) -> Any:
         windows = jax.ShapeDtypeStruct(
             (1, 1, audio.WINDOW_ROWS, audio.WINDOW_COEFFICIENTS), jnp.float32
         )
@@ -107,7 +115,7 @@ class Engine:
             vg_carry = jax.eval_shape(
                 self._show, self._vg_variables, portrait.features, points, None
             )[1]
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (at_carry, vg_carry))
+        return at_carry, vg_carry
 
     def run(self, portrait: Portrait, windows: np.ndarray, carry: Any) -> tuple[Pieces, Any]:
         """Makes the next frames.

@@ -223,7 +223,9 @@ def _write_files(
     from safetensors.numpy import save_file
 
     for slot, flat in weights.items():
-        save_file(flat, folder / f"{slot}.safetensors")
+        file = folder / f"{slot}.safetensors"
+        save_file(flat, file)
+        file.chmod(0o644)  # safetensors makes files that only their owner can read
     basis.save(folder / BASIS_FILE)
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ import numpy as np
 from atvg_jax.errors import InputError
 from atvg_jax.inference import model_directory
 
-CHECKPOINTS, STATE, AVERAGE = "checkpoints", "state", "average"
+CHECKPOINTS, STATE, AVERAGE, DATA = "checkpoints", "state", "average", "data"
 COLLECTIONS = ("params", "batch_stats")
 
 
@@ -116,10 +116,12 @@ def _read_checkpoint(path: Path, slot: str) -> tuple[int, bool, model_directory.
         raise InputError(f"{path} has no {CHECKPOINTS} yet: train it first")
     manager = ocp.CheckpointManager(
         folder,
-        options=ocp.CheckpointManagerOptions(read_only=True),
+        # What follows from reading only, said outright: Orbax warns about what it sets itself.
+        options=ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0),
         item_handlers={
             STATE: ocp.PyTreeCheckpointHandler(),
             AVERAGE: ocp.PyTreeCheckpointHandler(),
+            DATA: ocp.JsonCheckpointHandler(),  # not read, but Orbax warns of unknown items
         },
     )
     try:

@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw
 
 PANEL_SIZE = 256
 CAPTION_HEIGHT = 20
-# Normalised landmarks are centred and a face is about 0.5 wide: this many panel widths a unit.
-LANDMARK_ZOOM = 1.7
+# Normalised landmarks are centred and a face is about 0.35 wide: this many panel widths a unit.
+LANDMARK_ZOOM = 2.0
 BACKGROUND = (16, 16, 20)
 INK = (235, 235, 235)
 LINES = (120, 200, 255)
