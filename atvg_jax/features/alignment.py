@@ -128,10 +128,11 @@ def warp(image: npt.ArrayLike, matrix: npt.ArrayLike, size: int = CROP_SIZE) -> 
     return np.clip(np.rint(out), 0, 255).astype(np.uint8)
 
 
-# Outer eye corners, nose tip, mouth corners and chin of a generic head, in its own units: x to the
+# Nose tip, chin, outer eye corners and mouth corners of a generic head, in its own units: x to the
 # right of the picture, y down, z away from the camera. The widely used six-point model (S. Mallick,
-# 2016).
+# 2016), nodded by the 8.5 degrees at which it fits the mean face of people who talk to a camera.
 _HEAD_POINTS = (30, 8, 36, 45, 48, 54)
+_HEAD_NOD = np.radians(-8.5)
 _HEAD = np.array(
     [
         (0, 0, 0),
@@ -142,6 +143,12 @@ _HEAD = np.array(
         (150, 150, 125),
     ],
     dtype=np.float64,
+) @ np.array(
+    [
+        (1, 0, 0),
+        (0, np.cos(_HEAD_NOD), np.sin(_HEAD_NOD)),
+        (0, -np.sin(_HEAD_NOD), np.cos(_HEAD_NOD)),
+    ]
 )
 
 

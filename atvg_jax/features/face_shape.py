@@ -1,10 +1,15 @@
 """The mean face and how a mouth opens, estimated from clips; what own normalisation stands on.
 
-``face_shape.npz`` beside this file holds the result for the training footage. It is made again by
-tracking the clips and calling ``fit_face_shape`` on their landmarks.
+``face_shape.npz`` beside this file ships with the project; ``fit_face_shape.py`` makes it again.
 """
 
+import io
+import os
+import tempfile
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -219,3 +224,26 @@ def standardised(shape: Array) -> Array:
     """A (68, 2) shape centred, with Frobenius norm 1."""
     centred = shape - shape.mean(axis=0)
     return centred / np.linalg.norm(centred)
+
+
+@cache
+def bundled_face_shape() -> FaceShape:
+    """What ``fit_face_shape`` learned of the training footage, as it ships with the project."""
+    data = resources.files("atvg_jax.features").joinpath("face_shape.npz").read_bytes()
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return FaceShape(*(arrays[name].astype(np.float64) for name in FaceShape._fields))
+
+
+def save(shape: FaceShape, path: str | os.PathLike[str]) -> None:
+    """Writes a face shape as an npz file of float32 arrays, whole or not at all."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            arrays = {name: a.astype(np.float32) for name, a in shape._asdict().items()}
+            np.savez(file, **arrays)
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

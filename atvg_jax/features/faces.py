@@ -309,7 +309,7 @@ class FaceTracker:
 
     _CHECK_EVERY = 8  # frames
     _SEARCH_EVERY = 8  # frames without a face between searches at all scales
-    _CHECKED_FACE = 100  # pixels that the face has in the small search
+    _CHECKED_FACE = 90  # pixels that the face has in the small search
     _CHECK_THRESHOLD = -0.4  # below the detector's own: the face need not be found, just confirmed
     _LEAP = 0.25  # of the box, in place or size, within a frame
     _STILL = 0.03  # of the box: less is noise, and the box stays
@@ -359,8 +359,9 @@ class FaceTracker:
         """The detector's box of the face around ``box``, if it sees one."""
         left, top, right, bottom = box
         size = right - left
-        x0, y0 = max(0, int(left - size / 2)), max(0, int(top - size / 2))
-        region = picture[y0 : int(bottom + size / 2), x0 : int(right + size / 2)]
+        margin = 0.35 * size
+        x0, y0 = max(0, int(left - margin)), max(0, int(top - margin))
+        region = picture[y0 : int(bottom + margin), x0 : int(right + margin)]
         if min(region.shape[:2]) < 2:
             return None
         grey = Image.fromarray(region).convert("L")

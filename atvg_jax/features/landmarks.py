@@ -6,13 +6,10 @@ with Frobenius norm 1; and
 which networks and bases work in. Point numbers are iBUG's, see ``faces``.
 """
 
-import io
 import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from atvg_jax.features.face_shape import (
     POINTS,
     FaceShape,
     align_to,
+    bundled_face_shape,
     check_shapes,
     neutral_shape,
     procrustes,
@@ -162,14 +160,6 @@ class LandmarkNormaliser:
         offset = _OPEN_MOUTH_AMOUNT * self.arrays["shape_basis"][_OPEN_MOUTH_COMPONENT]
         offset[: 2 * 48] = 0.0
         return offset
-
-
-@cache
-def bundled_face_shape() -> FaceShape:
-    """What ``fit_face_shape`` learned of the training footage, as it ships with the project."""
-    data = resources.files("atvg_jax.features").joinpath("face_shape.npz").read_bytes()
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return FaceShape(*(arrays[name] for name in FaceShape._fields))
 
 
 @dataclass(frozen=True, eq=False)

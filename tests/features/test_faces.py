@@ -306,6 +306,11 @@ def test_pose_of_a_turned_head(yaw, pitch, roll):
     )
 
 
+def test_the_mean_face_looks_straight_ahead():
+    mean = landmarks.bundled_face_shape().mean_shape
+    np.testing.assert_allclose(faces.head_pose(mean), 0, atol=1.5)
+
+
 def test_pose_of_a_photograph(portrait, portrait_points):
     yaw, pitch, roll = faces.head_pose(portrait_points)
     assert abs(yaw) < 30

@@ -235,7 +235,7 @@ def test_fit_face_shape_refuses_what_it_cannot_learn_from():
 def test_real_people_keep_their_openings_and_lose_their_faces(clips):
     # People whom the bundled shape has not seen.
     neutral = []
-    for name in ("mead_w036_01.mp4", "mead_m026_01.mp4", "lrs2_woman2_01.mp4"):
+    for name in ("hdtf_rd_radio22_01.mp4", "vico_d336vte2a17j_01.mp4", "lrs2_woman2_01.mp4"):
         tracker, shapes = faces.FaceTracker(), []
         for frame in itertools.islice(video.iter_frames(clips / "folder" / name), 50):
             points = tracker.track(frame)
@@ -246,7 +246,9 @@ def test_real_people_keep_their_openings_and_lose_their_faces(clips):
         raw, ours = landmarks.mouth_opening(shapes), landmarks.mouth_opening(found)
         assert np.corrcoef(raw, ours)[0, 1] > 0.99
         alone = [LandmarkNormaliser.default().normalise(shape[None]) for shape in shapes[::10]]
-        np.testing.assert_allclose(landmarks.mouth_opening(alone)[:, 0], raw[::10], atol=0.03)
+        np.testing.assert_allclose(
+            landmarks.mouth_opening(alone)[:, 0], raw[::10], rtol=0.25, atol=0.02
+        )
         aligned = face_shape.align_to(shapes, landmarks.bundled_face_shape().mean_shape)
         neutral.append((aligned.mean(axis=0), found.mean(axis=0)))
     before, after = np.std(neutral, axis=0).mean(axis=(1, 2))
