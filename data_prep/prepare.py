@@ -21,8 +21,9 @@ from atvg_jax.features.landmarks import LandmarkNormaliser
 from data_prep import tracking
 from data_prep.corpora.clip import Clip
 
-REVISION = 1
-"""Raise it whenever the same clip gives another example, so that results of before are not kept."""
+REVISION = 2
+"""Raise it when a change here or in ``atvg_jax.features`` gives clips other examples; results of
+before are then made again."""
 
 SILENCE = 1e-4
 """Loudest sample below which a sound track holds nothing: -80 dB, four steps of 16-bit sound."""
@@ -149,18 +150,10 @@ def examples(clip: Clip, settings: PrepareSettings, dropped: Counter[str]) -> It
     # Sound that is early began before the picture did; frames without theirs are passed over.
     first = math.ceil(max(0.0, -clip.audio_offset) * audio.FRAME_RATE)
     end = audio.frame_count(len(waveform)) + SOUND_MAY_END_EARLY
-    for stretch in tracking.stretches(
-        itertools.islice(video.iter_frames(clip.video), end),
-        settings.shortest,
-        settings.longest,
-        first,
-    ):
+    frames = itertools.islice(video.iter_frames(clip.video), end)
+    for stretch in tracking.stretches(frames, settings.shortest, settings.longest, first):
         if isinstance(stretch, int):
             dropped["too_short"] += stretch
-            continue
-        reason = _unusable(stretch, settings)
-        if reason:
-            dropped[reason] += len(stretch.regions)
             continue
         made = _example(clip, settings, stretch, waveform)
         if isinstance(made, str):
@@ -183,12 +176,6 @@ def _sound(clip: Clip) -> npt.NDArray[np.float32]:
     return waveform
 
 
-def _unusable(stretch: tracking.Stretch, settings: PrepareSettings) -> str:
-    """Why a stretch is not worth preparing; "" if it is."""
-    yaw = np.abs(faces.head_pose(stretch.landmarks)[:, 0])
-    return "pose" if np.median(yaw) > settings.max_yaw else ""
-
-
 def _example(
     clip: Clip,
     settings: PrepareSettings,
@@ -197,6 +184,9 @@ def _example(
 ) -> Example | str:
     """The example of one stretch, or why it is none."""
     start, count = stretch.start, len(stretch.regions)
+    pose = faces.head_pose(stretch.landmarks)  # of the frame: the crop has been turned upright
+    if np.median(np.abs(pose[:, 0])) > settings.max_yaw:
+        return "pose"
     matrices = tracking.smooth_alignment(stretch.landmarks)
     crops = [
         tracking.crop(region, matrix)
@@ -220,7 +210,7 @@ def _example(
         landmarks=np.asarray(normalised, dtype=np.float32),
         aligned_landmarks=aligned,
         mfcc=mfcc_rows(waveform, start, count),
-        pose=faces.head_pose(stretch.landmarks),
+        pose=pose,
         speaker=clip.speaker,
         clip_id=clip.clip_id if start == 0 else f"{clip.clip_id}@{start}",
         text=clip.text,

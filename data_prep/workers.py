@@ -6,6 +6,7 @@ alarm that ends it when an item takes too long, and a process that has died is r
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import resource
@@ -177,6 +178,8 @@ def _work(connection: Connection, task: Callable[[Item], Any], memory: int) -> N
             task(item)
         except Exception as raised:
             error = raised
+        # Decoders that sit in reference cycles keep their threads and buffers until this is done.
+        gc.collect()
         signal.setitimer(signal.ITIMER_REAL, 0)
         try:
             connection.send(error)
