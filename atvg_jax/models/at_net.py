@@ -11,6 +11,7 @@ from atvg_jax.models.blocks import (
     Linear,
     LSTMCarry,
     StackedLSTM,
+    accumulating,
     fold_time,
     scaled,
     unfold_time,
@@ -120,7 +121,7 @@ class ATNet(nn.Module):
         features = jnp.concatenate([landmark, audio], axis=-1)
         features = self.dropout(features, deterministic=not train)
         hidden, carry = self.lstm(features, carry)
-        return self.output(hidden).astype(jnp.float32), carry
+        return self.output(hidden).astype(accumulating(self.dtype)), carry
 
 
 class ATNetSingle(nn.Module):
@@ -145,4 +146,4 @@ class ATNetSingle(nn.Module):
         output = Linear(
             self.components, relu=False, width=self.width, dtype=self.dtype, name="output"
         )
-        return output(x).astype(jnp.float32).reshape(*lead, self.components)
+        return output(x).astype(accumulating(self.dtype)).reshape(*lead, self.components)

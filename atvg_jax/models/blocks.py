@@ -52,6 +52,11 @@ def uniform_init(bound: float) -> Callable[..., Array]:
     return init
 
 
+def accumulating(dtype: Any) -> Any:
+    """The type of states, sums and outputs for a computation in ``dtype``: float32 or wider."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def fold_time(x: Array) -> Array:
     """(B, T, ...) -> (B * T, ...)."""
     return x.reshape((-1, *x.shape[2:]))
@@ -252,7 +257,9 @@ class LSTMLayer(nn.Module):
         input_bias = self.param("input_bias", init, (gates,))
         hidden_bias = self.param("hidden_bias", init, (gates,))
         projected = x.astype(self.dtype) @ input_kernel.astype(self.dtype)
-        projected = projected.astype(jnp.float32) + (input_bias + hidden_bias)  # (B, T, 4 hidden)
+        projected = projected.astype(accumulating(self.dtype)) + (
+            input_bias + hidden_bias
+        )  # (B, T, 4 hidden)
         recurrent = hidden_kernel.astype(self.dtype)
 
         def step(
@@ -284,7 +291,7 @@ class StackedLSTM(nn.Module):
     def __call__(self, x: Array, carry: LSTMCarry | None = None) -> tuple[Array, LSTMCarry]:
         """(B, T, C) -> ((B, T, hidden), carry); ``carry=None`` starts from zeros."""
         if carry is None:
-            zeros = jnp.zeros((x.shape[0], self.hidden), jnp.float32)
+            zeros = jnp.zeros((x.shape[0], self.hidden), accumulating(self.dtype))
             carry = ((zeros, zeros),) * self.layers
         after = []
         for index in range(self.layers):

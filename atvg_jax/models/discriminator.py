@@ -10,6 +10,7 @@ from atvg_jax.models.blocks import (
     ConvBlock,
     Linear,
     StackedLSTM,
+    accumulating,
     fold_time,
     scaled,
     unfold_time,
@@ -81,6 +82,6 @@ class Discriminator(nn.Module):
         example = self.landmark_encoder_2(self.landmark_encoder_1(example_landmark))
         example = jnp.broadcast_to(example[:, None], (batch, count, example.shape[-1]))
         hidden, _ = self.lstm(jnp.concatenate([example, x], axis=-1))
-        moved = jnp.tanh(self.landmark_head(hidden).astype(jnp.float32))
-        decision = self.decision(hidden).astype(jnp.float32)
+        moved = jnp.tanh(self.landmark_head(hidden).astype(accumulating(self.dtype)))
+        decision = self.decision(hidden).astype(accumulating(self.dtype))
         return decision.mean(axis=(1, 2)), example_landmark[:, None] + moved

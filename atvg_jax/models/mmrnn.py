@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from atvg_jax.models.blocks import fold_time, unfold_time, uniform_init
+from atvg_jax.models.blocks import accumulating, fold_time, unfold_time, uniform_init
 
 Array = jax.Array
 
@@ -83,7 +83,7 @@ class MMRNN(nn.Module):
 
         # The input's share of the gates does not depend on time: one convolution for all frames.
         from_input = dilated_conv(fold_time(x.astype(self.dtype)), input_kernel, input_bias)
-        zeros = jnp.zeros((batch, h, w, self.features), jnp.float32)
+        zeros = jnp.zeros((batch, h, w, self.features), accumulating(self.dtype))
         if self.recurrence == "none":
             # The hidden convolution of a zero state is its bias.
             states = gru_update(from_input, hidden_bias.astype(self.dtype), jnp.zeros((), x.dtype))
@@ -91,7 +91,7 @@ class MMRNN(nn.Module):
 
         def step(hidden: Array, frame: Array) -> tuple[Array, Array]:
             from_hidden = dilated_conv(hidden.astype(self.dtype), hidden_kernel, hidden_bias)
-            hidden = gru_update(frame, from_hidden, hidden).astype(jnp.float32)
+            hidden = gru_update(frame, from_hidden, hidden).astype(accumulating(self.dtype))
             return hidden, hidden.astype(self.dtype)
 
         before = zeros if carry is None else carry

@@ -11,6 +11,7 @@ from atvg_jax.models.blocks import (
     Linear,
     ResidualBlock,
     UpBlock,
+    accumulating,
     fold_time,
     scaled,
     unfold_time,
@@ -78,7 +79,7 @@ class Head(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
-        return x.astype(jnp.float32)
+        return x.astype(accumulating(self.dtype))
 
 
 class VGNet(nn.Module):
@@ -239,11 +240,11 @@ class VGNet(nn.Module):
         motion = unfold_time(jnp.tanh(self.motion_head(x)), batch)
         alpha = unfold_time(nn.sigmoid(self.alpha_head(x)), batch)
         if self.attention:
-            image = portrait.image[:, None].astype(jnp.float32)
+            image = portrait.image[:, None].astype(motion.dtype)
             made = alpha * motion + (1 - alpha) * image
         else:
             made = motion
-        landmark_attention = unfold_time(landmark_attention.astype(jnp.float32), batch)
+        landmark_attention = unfold_time(landmark_attention.astype(motion.dtype), batch)
         return VGOutput(made, alpha, motion, landmark_attention), carry
 
 

@@ -66,7 +66,7 @@ def test_vg_net_in_pieces_is_vg_net_whole(tiny_vg_net):
     first, carry = frames_from(portrait, landmarks[:, :2])
     second, _ = frames_from(portrait, landmarks[:, 2:], carry)
     for pieces, expected in zip(zip(first, second, strict=True), whole, strict=True):
-        np.testing.assert_allclose(jnp.concatenate(pieces, 1), expected, atol=1e-5)
+        np.testing.assert_allclose(jnp.concatenate(pieces, 1), expected, atol=1e-4)
 
 
 def test_vg_net_frame_is_the_blend_of_portrait_and_motion(tiny_vg_net):
