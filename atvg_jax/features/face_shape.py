@@ -5,15 +5,15 @@
 
 import io
 import os
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from atvg_jax.whole_files import written_whole
 
 Array = npt.NDArray[np.float64]
 
@@ -236,14 +236,6 @@ def bundled_face_shape() -> FaceShape:
 
 def save(shape: FaceShape, path: str | os.PathLike[str]) -> None:
     """Writes a face shape as an npz file of float32 arrays, whole or not at all."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            arrays = {name: a.astype(np.float32) for name, a in shape._asdict().items()}
-            np.savez(file, **arrays)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    arrays = {name: array.astype(np.float32) for name, array in shape._asdict().items()}
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)

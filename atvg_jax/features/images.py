@@ -2,7 +2,6 @@
 
 import io
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from atvg_jax.errors import InputError
+from atvg_jax.whole_files import written_whole
 
 Frame = npt.NDArray[np.uint8]
 
@@ -80,18 +80,9 @@ def decode_jpeg(data: bytes) -> Frame:
 
 def save_png(path: str | os.PathLike[str], frame: npt.ArrayLike) -> None:
     """Writes (H, W, 3) uint8 as a PNG file, under its final name only when it is whole."""
-    path = Path(path)
     picture = Image.fromarray(check_frame(frame))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            picture.save(file, "PNG")
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with written_whole(path) as temporary:
+        picture.save(temporary, "PNG")
 
 
 def check_frame(frame: npt.ArrayLike) -> Frame:

@@ -7,7 +7,6 @@ which networks and bases work in. Point numbers are iBUG's, see ``faces``.
 """
 
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from atvg_jax.features.face_shape import (
     procrustes,
     without_pose,
 )
+from atvg_jax.whole_files import written_whole
 
 __all__ = [
     "COMPONENTS", "FLIP_PERMUTATION", "LANDMARK_SCALE", "LandmarkBasis", "LandmarkNormaliser",
@@ -284,8 +284,6 @@ class LandmarkBasis:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the basis with its normaliser as an npz file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {
             "layout_version": np.int64(LAYOUT_VERSION),
             "mean": self.mean,
@@ -295,17 +293,8 @@ class LandmarkBasis:
             "normaliser": np.str_(self.normaliser.kind),
         }
         arrays |= {f"normaliser/{name}": array for name, array in self.normaliser.arrays.items()}
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".part", dir=path.parent
-        )
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)
-            os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with written_whole(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "LandmarkBasis":

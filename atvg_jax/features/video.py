@@ -1,11 +1,8 @@
 """Video and sound files through PyAV: constant frame rate in, H.264 and AAC out, sound in step."""
 
-import contextlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
@@ -15,6 +12,7 @@ import numpy.typing as npt
 from atvg_jax.errors import InputError
 from atvg_jax.features import audio, decoding
 from atvg_jax.features.images import check_frame
+from atvg_jax.whole_files import written_whole
 
 Frame = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -155,21 +153,11 @@ def write_video(
     Raises:
         ValueError: for no frames, or frames of another shape, size or type.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(
-        prefix=f".{path.stem}.", suffix=".part.mp4", dir=path.parent
-    )
-    os.close(handle)
-    try:
-        sound = None if waveform is None else _encodable(waveform, sample_rate)
-        _encode(temporary, frames, sound, frame_rate, comment)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    if not frame_rate > 0:
+        raise ValueError(f"the frame rate must be positive, not {frame_rate}")
+    sound = None if waveform is None else _encodable(waveform, sample_rate)
+    with written_whole(path) as temporary:
+        _encode(str(temporary), frames, sound, frame_rate, comment)
 
 
 def _encodable(waveform: npt.ArrayLike, sample_rate: int) -> tuple[npt.NDArray[np.float32], int]:

@@ -319,6 +319,16 @@ def test_a_failed_write_keeps_the_file_that_was_there(tmp_path):
     assert path.read_bytes() == b"precious"
 
 
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path, tmp_path / "file" / "a.mp4"):
+        with pytest.raises(InputError) as caught:
+            video.write_video(path, [coded_picture(0)])
+        assert caught.value.reason == "unwritable"
+    with pytest.raises(ValueError, match="frame rate"):
+        video.write_video(tmp_path / "a.mp4", [coded_picture(0)], frame_rate=0)
+
+
 def test_probe_says_what_is_in_a_file(tmp_path):
     path = write_file(tmp_path / "a.mp4", np.arange(30) / 30, sound=beep(1, 0.5))
     info = video.probe(path)
