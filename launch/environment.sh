@@ -5,8 +5,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+SECONDS=0 # bash counts from here
+
 say() {
-  printf '\n== %s\n' "$*"
+  printf '\n== %d:%02d  %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"
 }
 
 fail() {

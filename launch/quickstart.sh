@@ -7,11 +7,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 out=${OUT:-runs/quickstart}
-clips=${CLIPS:-48}
-at_steps=${AT_STEPS:-300}
-vg_steps=${VG_STEPS:-120}
+clips=${CLIPS:-36}
+at_steps=${AT_STEPS:-150}
+vg_steps=${VG_STEPS:-100}
 
-SECONDS=0
 prepare_environment launch/quickstart.txt
 
 bundled=atvg_jax/pretrained/compact
@@ -27,10 +26,12 @@ if [[ ! -f $model/model.json ]]; then
   python -m data_prep.build --corpus=synthetic --out="$out/data" --limit="$clips"
   say "training AT-net (speech to landmarks), compact, $at_steps steps"
   python -m atvg_jax.train --config=configs/at_net.py:compact --workdir="$out/at" \
-    --config.data="$out/data" --config.steps="$at_steps"
+    --config.data="$out/data" --config.steps="$at_steps" --config.checkpoint_every=50 \
+    --config.learning_rate=5e-4
   say "training VG-net (landmarks to frames), compact, $vg_steps steps"
   python -m atvg_jax.train --config=configs/vg_net.py:compact --workdir="$out/vg" \
-    --config.data="$out/data" --config.steps="$vg_steps"
+    --config.data="$out/data" --config.steps="$vg_steps" --config.checkpoint_every=25 \
+    --config.learning_rate=5e-4 --config.frames=8 --config.eval_windows=8
   say "joining both into a model"
   python -m atvg_jax.export --at="$out/at" --vg="$out/vg" --out="$model"
 fi
@@ -38,4 +39,4 @@ fi
 say "synthesizing"
 python -m atvg_jax.synthesize --model="$model" --image=atvg_jax/assets/astronaut.jpg \
   --audio=atvg_jax/assets/speech.flac --out="$out/talk.mp4" --visualise
-say "done in $((SECONDS / 60)) min $((SECONDS % 60)) s: $PWD/$out/talk.mp4"
+say "done: $PWD/$out/talk.mp4"
