@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,16 @@ def parse(arguments: list[str]) -> tuple[Any, Path]:
     from ml_collections import config_flags
 
     values = flags.FlagValues()
+    given = ["atvg_jax.train", *_with_config_file(arguments)]
     config_flags.DEFINE_config_file(
-        "config", default=None, help_string="", lock_config=True, flag_values=values
+        "config", default=None, help_string="", flag_values=values, sys_argv=given
     )
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     try:
-        rest = values(["atvg_jax.train", *_with_config_file(arguments)])[1:]
+        with warnings.catch_warnings():
+            # ml_collections loads config files in a way that Python is giving up.
+            warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
+            rest = values(given)[1:]
     # absl for unknown flags, ml_collections for keys and values, and Python for a broken file.
     except (flags.Error, AttributeError, LookupError, TypeError, ValueError, ImportError) as error:
         raise _explained(error) from error

@@ -132,8 +132,9 @@ class Checkpoints:
             if have.get(name) != want.get(name)
         ]
         if differing:
-            # Optimizer states repeat the parameters' names; the parameters say it better.
-            parameters = [text for text in differing if "opt_state" not in text]
+            # Statistics and optimizer states follow the parameters; the parameters say it best.
+            parameters = [text for text in differing if "/params/" in text.partition(" ")[0]]
+            parameters = [text for text in parameters if "/opt_state/" not in text]
             shown = (parameters or differing)[:_NAMES_SHOWN]
             rest = len(differing) - len(shown)
             raise InputError(
