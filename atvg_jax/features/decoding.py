@@ -235,7 +235,7 @@ def to_rgb(picture: Picture, stream: Any) -> Frame:
     # One thread: PyAV would start and end a pool of them for every frame, which costs more than
     # the conversion itself.
     array = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
-    return _oriented(array, picture.display_matrix)
+    return np.ascontiguousarray(_oriented(array, picture.display_matrix))
 
 
 def _oriented(array: Frame, matrix: npt.NDArray[np.int32]) -> Frame:
@@ -246,7 +246,7 @@ def _oriented(array: Frame, matrix: npt.NDArray[np.int32]) -> Frame:
     if abs(a) + abs(d) < abs(b) + abs(c):
         array = array.transpose(1, 0, 2)
         a, d = c, b
-    return np.ascontiguousarray(array[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    return array[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def first_picture_time(path: PathLike) -> float | None:
