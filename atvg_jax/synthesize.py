@@ -30,6 +30,13 @@ class Job(NamedTuple):
     out: Path
 
 
+class Portrait(NamedTuple):
+    """A picture's face, and the picture itself where it is to be seen whole."""
+
+    aligned: "AlignedFace"
+    image: "np.ndarray | None"
+
+
 def parser() -> command_line.Parser:
     """The flags."""
     flags = command_line.Parser(
@@ -58,6 +65,11 @@ def parser() -> command_line.Parser:
         help="video to write; with several, a folder, or a name with {image} and {audio} in it",
     )
     add("--model", type=Path, metavar="DIR", help="model directory (default: the bundled one)")
+    add(
+        "--full_size",
+        action="store_true",
+        help="move the face within the whole portrait, at its own resolution",
+    )
     add(
         "--visualise",
         action="store_true",
@@ -142,7 +154,7 @@ def _checked_suffix(out: Path) -> Path:
 
 
 def synthesize(
-    face: "TalkingFace", job: Job, aligned: "AlignedFace", arguments: argparse.Namespace
+    face: "TalkingFace", job: Job, portrait: Portrait, arguments: argparse.Namespace
 ) -> int:
     """Makes one video; returns its number of frames."""
     import tqdm
@@ -151,7 +163,7 @@ def synthesize(
 
     waveform = video.read_waveform(job.audio)
     moments = face.moments(
-        aligned,
+        portrait.aligned,
         [waveform],
         audio.SAMPLE_RATE,
         live=False,
@@ -166,7 +178,7 @@ def synthesize(
             else:
                 # The networks hear 16 kHz; people hear more.
                 sound = video.read_waveform(job.audio, SOUND_RATE)
-                shown = pictures(bar, aligned.crop, arguments)
+                shown = pictures(bar, portrait, arguments)
                 video.write_video(job.out, shown, sound, SOUND_RATE)
     except OSError as error:
         raise InputError(f"cannot write {job.out}: {error.strerror or error}") from error
@@ -174,17 +186,23 @@ def synthesize(
 
 
 def pictures(
-    moments: Iterator["Moment"], portrait: "np.ndarray", arguments: argparse.Namespace
+    moments: Iterator["Moment"], portrait: Portrait, arguments: argparse.Namespace
 ) -> Iterator["np.ndarray"]:
     """The pictures of the video that the flags ask for."""
-    from atvg_jax.inference import visualise
+    from atvg_jax.inference import compose, visualise
 
+    whole = None
+    if portrait.image is not None:
+        whole = compose.WholePortrait(portrait.image, portrait.aligned.matrix)
     for moment in moments:
         if moment.frame is None or moment.attention is None or moment.motion is None:
             yield visualise.draw_landmarks(moment.landmarks)
+        elif whole is not None:
+            yield whole.frame(moment.attention, moment.motion)
         elif arguments.visualise:
+            crop = portrait.aligned.crop
             yield visualise.panels(
-                portrait, moment.frame, moment.attention, moment.motion, moment.landmarks
+                crop, moment.frame, moment.attention, moment.motion, moment.landmarks
             )
         else:
             yield moment.frame
@@ -202,6 +220,7 @@ def save_landmarks(path: Path, moments: Iterator["Moment"]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             np.save(file, shapes, allow_pickle=False)
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -216,8 +235,9 @@ def main() -> None:
         raise InputError("--landmarks says where the face is; leave --face out")
     if (arguments.face or 0) < 0:
         raise InputError(f"--face={arguments.face}: faces are counted from 0")
-    if arguments.landmarks_only and arguments.visualise:
-        raise InputError("--landmarks_only makes no frames to visualise; leave one of them out")
+    kinds = [kind for kind in ("landmarks_only", "full_size", "visualise") if vars(arguments)[kind]]
+    if len(kinds) > 1:
+        raise InputError(f"--{kinds[0]} and --{kinds[1]} are different videos; leave one out")
     todo = jobs(arguments)
     if not arguments.landmarks_only and todo[0].out.suffix.lower() == NUMBERS_SUFFIX:
         raise InputError(f"--out={todo[0].out}: .npy is for --landmarks_only")
@@ -227,20 +247,22 @@ def main() -> None:
     from atvg_jax.inference.talking_face import TalkingFace
 
     face = TalkingFace.load(arguments.model)
-    aligned = {}
+    portraits: dict[tuple[Path, Path | None], Portrait] = {}
     for job in todo:
-        if job.image in aligned:
+        key = job.image, job.landmarks
+        if key in portraits:
             continue
         points = None if job.landmarks is None else read_landmarks(job.landmarks)
+        image = images.read_image(job.image)
         try:
-            aligned[job.image] = face.align(
-                images.read_image(job.image), points, arguments.face or 0
-            )
+            aligned = face.align(image, points, arguments.face or 0)
         except InputError as error:
             # The aligner sees pixels and does not know their name.
-            named = str(error) if str(job.image) in str(error) else f"{job.image}: {error}"
-            raise InputError(named, error.reason) from error
-    frames = sum(synthesize(face, job, aligned[job.image], arguments) for job in todo)
+            raise InputError(f"{job.image}: {error}", error.reason) from error
+        portraits[key] = Portrait(aligned, image if arguments.full_size else None)
+    frames = sum(
+        synthesize(face, job, portraits[job.image, job.landmarks], arguments) for job in todo
+    )
     what = str(todo[0].out) if len(todo) == 1 else f"{len(todo)} videos in {todo[0].out.parent}"
     print(
         f"wrote {what}: {frames} frames, {frames / 25:.2f} s, in {time.monotonic() - started:.1f} s"

@@ -81,6 +81,13 @@ def test_visualise(run, tmp_path):
     assert pictures == 10  # 8000 / 22050 * 25 = 9.07
 
 
+def test_full_size(run, tmp_path):
+    out = tmp_path / "talk.mp4"
+    flags = ("--image=face.png", "--audio=short.wav", f"--out={out}", "--model=model")
+    assert run(*flags, "--full_size")[0] == 0
+    assert probe(out)[:3] == (512, 512, 10)
+
+
 def test_one_video_each_pair(run, tmp_path):
     flags = ["--image", "face.png", "--audio", "long.wav", "short.wav", "--model=model"]
     status, said, _ = run(*flags, f"--out={tmp_path / 'videos'}")
@@ -130,7 +137,8 @@ def test_landmarks_given(run, folder, talking_face, portrait, tmp_path):
         (["--out=face.png/talk.mp4"], "cannot write"),
         (["--audio", "long.wav", "short.wav"], "do not fit"),
         (["--audio", "long.wav", "long.wav", "--out=videos"], "two of the videos"),
-        (["--landmarks_only", "--visualise"], "no frames to visualise"),
+        (["--landmarks_only", "--visualise"], "leave one out"),
+        (["--full_size", "--visualise"], "leave one out"),
         (["--speed=2"], "--speed"),
     ],
 )
