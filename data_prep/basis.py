@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from atvg_jax.errors import InputError
 from atvg_jax.features.landmarks import LandmarkBasis, LandmarkNormaliser, to_model
 
 COORDINATES = 136
@@ -41,16 +40,11 @@ def fit(
         normaliser: that made them; None: this project's own.
 
     Raises:
-        InputError: there are fewer than two frames.
+        ValueError: there are fewer than two frames.
     """
     moments = Moments()
     for clip in landmarks:
         moments.add(clip)
-    if moments.number < 2:
-        raise InputError(
-            "there are no train clips to fit a landmark basis to: have some speakers in the train "
-            "split, or give a basis with --basis"
-        )
     return LandmarkBasis.from_moments(
         moments.number, moments.total, moments.products, normaliser=normaliser
     )

@@ -105,13 +105,13 @@ def select(clips: list[Clip], limit: int | None) -> list[Clip]:
         raise InputError(f"two clips of the corpus have the id {double}")
     if limit is None:
         return clips
-    ranked: list[tuple[int, float, int, Clip]] = []
+    ranked: list[tuple[float, int, Clip]] = []
     for index, split in enumerate(SPLITS):
         part = [clip for clip in clips if clip.split == split]
         part.sort(key=lambda clip: hashlib.sha256(clip.clip_id.encode()).digest())
         for rank, clip in enumerate(part):
-            ranked.append((int(rank > 0), (rank + 0.5) / len(part), index, clip))
-    ranked.sort(key=lambda entry: entry[:3])
+            ranked.append(((rank + 0.5) / len(part) if rank else 0.0, index, clip))
+    ranked.sort(key=lambda entry: entry[:2])
     return [clip for *_, clip in ranked[:limit]]
 
 
@@ -186,6 +186,11 @@ def _assemble(
         raise InputError(
             f"none of {len(clips)} clips could be prepared ({counted['rejects_by_reason']}): "
             f"see {out / 'rejects.jsonl'}"
+        )
+    if given is None and not counted["splits"]["train"]["examples"]:
+        raise InputError(
+            "no clip of the train split could be prepared, so there is nothing to fit a landmark "
+            "basis to: have speakers in the train split, or give a basis with --basis"
         )
     records = shards.write(out, shards.plan(clips))
     if given is None:

@@ -58,11 +58,11 @@ def talking(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory):
-    """A folder of five people, one video each, one of them twice, and a file that is no video."""
+    """A folder of four people with a video each, one with two, and a file that is no video."""
     folder = tmp_path_factory.mktemp("people")
     for number, name in enumerate(("ada", "ben", "cleo", "dan")):
         talk(folder / name / "one.mp4", frames=26 + number, zoom=1 + 0.1 * number)
     talk(folder / "ada" / "two.mp4", frames=27, mirror=True)
-    (folder / "eve").mkdir()
-    (folder / "eve" / "broken.mp4").write_text("this is no video")
+    (folder / "gus").mkdir()
+    (folder / "gus" / "broken.mp4").write_text("this is no video")
     return folder
