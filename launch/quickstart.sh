@@ -39,4 +39,4 @@ fi
 say "synthesizing"
 python -m atvg_jax.synthesize --model="$model" --image=atvg_jax/assets/astronaut.jpg \
   --audio=atvg_jax/assets/speech.flac --out="$out/talk.mp4" --visualise
-say "done: $PWD/$out/talk.mp4"
+say "done: $(realpath "$out/talk.mp4")"
