@@ -41,6 +41,10 @@ COORDINATES = 2 * POINTS
 COMPONENTS = 6  # published: AT-net predicts six
 PUBLISHED_BOOST = (1.0, 2.2, 2.4, 2.6, 2.8, 3.0)
 LAYOUT_VERSION = 1
+_NORMALISER_ARRAYS = {
+    "default": FaceShape._fields,
+    "published": ("mean_shape_image", "mean_shape", "shape_basis"),
+}
 _WANTED = "give a basis.npz or the folder of the published basis files"
 
 _OPEN_MOUTH_COMPONENT = (
@@ -336,10 +340,13 @@ def _load_own(path: Path) -> LandmarkBasis:
     if version > LAYOUT_VERSION:
         raise ValueError(f"its layout is {version}, this code reads up to {LAYOUT_VERSION}")
     kind = str(arrays["normaliser"])
-    if kind not in ("default", "published"):
+    if kind not in _NORMALISER_ARRAYS:
         raise ValueError(f"its normaliser is {kind!r}")
     prefix = "normaliser/"
     own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    wrong = sorted(set(own) ^ set(_NORMALISER_ARRAYS[kind]))
+    if wrong:
+        raise ValueError(f"its normaliser lacks or should not have {', '.join(wrong)}")
     return LandmarkBasis(
         arrays["mean"],
         arrays["components"],

@@ -380,6 +380,15 @@ def test_files_that_are_no_basis(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_basis_whose_normaliser_is_incomplete(tmp_path):
+    LandmarkBasis.fit(some_landmarks()[0]).save(tmp_path / "basis.npz")
+    with np.load(tmp_path / "basis.npz") as file:
+        arrays = {name: file[name] for name in file.files if name != "normaliser/pose_cues"}
+    np.savez(tmp_path / "basis.npz", **arrays)
+    with pytest.raises(InputError, match="pose_cues"):
+        LandmarkBasis.load(tmp_path / "basis.npz")
+
+
 def test_npz_with_something_else_in_it(tmp_path):
     np.savez(tmp_path / "a.npz", weights=np.zeros(3))
     with pytest.raises(InputError, match="not a landmark basis"):
