@@ -81,8 +81,12 @@ def build(
 @contextlib.contextmanager
 def _only_one(out: Path) -> Iterator[None]:
     """Keeps two builds from working on one data set; the lock goes with the process."""
-    (out / "work").mkdir(parents=True, exist_ok=True)
-    with open(out / "work" / ".lock", "w") as file:
+    try:
+        (out / "work").mkdir(parents=True, exist_ok=True)
+        lock = open(out / "work" / ".lock", "w")  # noqa: SIM115  closed by the with below
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}): choose another") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

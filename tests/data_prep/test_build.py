@@ -230,6 +230,11 @@ class TestSettings:
         ):
             build(people, tmp_path / "out")
 
+    def test_a_place_that_cannot_be_written(self, people, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InputError, match="cannot be written"):
+            build(people, tmp_path / "file" / "out")
+
     def test_nothing_usable(self, tmp_path):
         (tmp_path / "in").mkdir()
         (tmp_path / "in" / "x.mp4").write_bytes(b"x")
