@@ -59,6 +59,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def _compact(c: ConfigDict) -> None:
     c.model.width = 0.25
+    c.steps = 2000
+    c.schedule = "cosine"
+    c.checkpoint_every = 100
+    c.eval_every = 100
 
 
 def _single(c: ConfigDict) -> None:

@@ -72,6 +72,11 @@ def _compact(c: ConfigDict) -> None:
     c.model.width = 0.25
     c.discriminator.width = 0.25
     c.batch_size = 4
+    c.steps = 2000
+    c.log_every = 10
+    c.checkpoint_every = 100
+    c.eval_every = 100
+    c.eval_windows = 24
 
 
 def _no_dynamic_loss(c: ConfigDict) -> None:

@@ -11,7 +11,7 @@ import optax
 from atvg_jax import models
 from atvg_jax.errors import InputError
 from atvg_jax.features.landmarks import LandmarkBasis
-from atvg_jax.training import parallel, steps
+from atvg_jax.training import losses, parallel, steps
 from atvg_jax.training.state import NetworkState, TrainState, init_at_state, init_vg_state
 
 AT_COMPONENTS = 6  # of the landmark basis that AT-net predicts
@@ -108,10 +108,14 @@ def _at_net(config: Mapping[str, Any], basis: LandmarkBasis) -> Experiment:
     evaluate = steps.make_at_eval(model, mean, components)
 
     def judged(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[dict, dict]:
+        # Beside each figure the one of a face that stays as the example frame has it: what a
+        # network must beat before it can be said to have heard anything.
         metrics, outputs = evaluate(state, batch)
         still = jnp.broadcast_to(batch["example_landmark"][:, None], batch["landmarks"].shape)
+        missed = (still - batch["landmarks"]) @ components
         metrics = {
             **metrics,
+            "static_loss": losses.component_loss(missed, jnp.zeros_like(missed)),
             "mouth_error": mouth_error(outputs["landmarks"], batch["landmarks"]),
             "static_mouth_error": mouth_error(still, batch["landmarks"]),
             "opening_error": opening_error(outputs["landmarks"], batch["landmarks"]),

@@ -227,13 +227,14 @@ def _basis(data: Path, workdir: Path) -> LandmarkBasis:
     path, own = data / BASIS_FILE, workdir / BASIS_FILE
     if not path.is_file():
         raise InputError(f"{data} has no {BASIS_FILE}: build the data set again", reason="missing")
+    theirs = LandmarkBasis.load(path)
     if not own.is_file():
         workdir.mkdir(parents=True, exist_ok=True)
         temporary = own.with_name(f".{BASIS_FILE}.{os.getpid()}")
         shutil.copyfile(path, temporary)
         os.replace(temporary, own)
-        return LandmarkBasis.load(own)
-    basis, theirs = LandmarkBasis.load(own), LandmarkBasis.load(path)
+        return theirs
+    basis = LandmarkBasis.load(own)
     if basis.components.shape != theirs.components.shape or not np.allclose(
         basis.components, theirs.components, atol=1e-6
     ):

@@ -23,7 +23,7 @@ _TRUE = (90, 210, 130)
 _MADE = (255, 120, 90)
 # Normalised faces are about 0.5 wide, mouths about 0.2.
 _FACE_ZOOM = 1.6
-_MOUTH_ZOOM = 4.0
+_MOUTH_ZOOM = 6.0
 # First and last iBUG point of each line, and whether it closes.
 _LINES = (
     (0, 16, False),
