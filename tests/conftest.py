@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 # Before anything imports jax: device count is fixed when the backend starts.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+# Tests compile large programs to run them once, so half the time goes without LLVM's optimisation.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        "--xla_backend_optimization_level=0",
+    ]
 ).strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
 
