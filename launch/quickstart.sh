@@ -7,9 +7,9 @@
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 out=${OUT:-runs/quickstart}
-clips=${CLIPS:-36}
-at_steps=${AT_STEPS:-150}
-vg_steps=${VG_STEPS:-100}
+clips=${CLIPS:-32}
+at_steps=${AT_STEPS:-120}
+vg_steps=${VG_STEPS:-70}
 
 prepare_environment launch/quickstart.txt
 
