@@ -15,6 +15,10 @@ from tqdm import tqdm
 from atvg_jax.errors import InputError
 from atvg_jax.training.parallel import first_device
 
+# Steps are sent off before the ones before them are done, so that a device never waits for the next
+# one; but few, since whoever asks the run to stop waits for all that were sent.
+STEPS_IN_FLIGHT = 1
+
 
 class Watch:
     """Collects metrics on the device and fetches them together when they are logged.
@@ -59,6 +63,8 @@ class Watch:
     def step(self, step: int, metrics: Any, waited: float) -> None:
         """Notes a step's metrics (replicated, on the devices) and its seconds of waiting."""
         self._pending.append((step, first_device(metrics)))
+        if len(self._pending) > STEPS_IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - STEPS_IN_FLIGHT][1])
         self._waited += waited
         self._bar.update()
 
