@@ -186,8 +186,8 @@ def _vg_net() -> list[Entry]:
         entries += _norm(f"{name}.1", f"{path}/norm_1")
         entries += _layer(f"{name}.4", f"{path}/conv_2", CONV, bias=False)
         entries += _norm(f"{name}.5", f"{path}/norm_2")
-    entries += _layer("generator_color.0", "motion_head/conv", CONV, bias=True)
-    entries += _layer("generator_attention.0", "alpha_head/conv", CONV, bias=True)
+    entries += _layer("generator_color.0", "motion_head", CONV, bias=True)
+    entries += _layer("generator_attention.0", "alpha_head", CONV, bias=True)
     return entries + _recurrent("convGRU", "mmrnn", 0, CONV)
 
 

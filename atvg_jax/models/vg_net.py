@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from atvg_jax.models.blocks import (
     ConvBlock,
@@ -25,6 +26,7 @@ LANDMARK_SIZE = 136
 IMAGE_SIZE = 128
 LANDMARK_MAP = 8  # landmarks enter the convolutions as an 8 x 8 map of one channel
 RESIDUAL_BLOCKS = 9
+HEAD_KERNEL = 7
 
 
 class VGOutput(NamedTuple):
@@ -62,24 +64,21 @@ class PortraitFeatures(NamedTuple):
 
 
 class Head(nn.Module):
-    """7 x 7 convolution with bias to the maps that make a frame."""
+    """Kernel and bias of one 7 x 7 convolution to the maps that make a frame.
+
+    Both heads read the same large map, so ``VGNet`` runs them as one convolution: with one or three
+    output channels each would cost as much as both together.
+    """
 
     features: int
     width: float = 1.0
-    dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """(N, H, W, C) -> (N, H, W, features) float32, before its activation."""
-        x = nn.Conv(
-            self.features,
-            (7, 7),
-            padding=3,
-            kernel_init=weight_init(self.width),
-            dtype=self.dtype,
-            name="conv",
-        )(x)
-        return x.astype(accumulating(self.dtype))
+    def __call__(self, channels: int) -> tuple[Array, Array]:
+        """Returns the kernel (7, 7, channels, features) and the bias (features,)."""
+        shape = (HEAD_KERNEL, HEAD_KERNEL, channels, self.features)
+        kernel = self.param("kernel", weight_init(self.width), shape)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
 
 
 class VGNet(nn.Module):
@@ -140,8 +139,8 @@ class VGNet(nn.Module):
         self.decoder_up_2 = up(128)
         self.base_up_1 = up(64)
         self.base_up_2 = up(32)
-        self.motion_head = Head(3, width, dtype)
-        self.alpha_head = Head(1, width, dtype)
+        self.motion_head = Head(3, width)
+        self.alpha_head = Head(1, width)
 
     def __call__(
         self, image: Array, landmarks: Array, example_landmark: Array, train: bool = False
@@ -237,8 +236,8 @@ class VGNet(nn.Module):
         shallow = fold_time(over_time(portrait.shallow))
         x = shallow * (1 - landmark_attention) + x * landmark_attention
         x = self.base_up_2(self.base_up_1(x, train), train)
-        motion = unfold_time(jnp.tanh(self.motion_head(x)), batch)
-        alpha = unfold_time(nn.sigmoid(self.alpha_head(x)), batch)
+        maps = unfold_time(self.heads(x), batch)
+        motion, alpha = jnp.tanh(maps[..., :3]), nn.sigmoid(maps[..., 3:])
         if self.attention:
             image = portrait.image[:, None].astype(motion.dtype)
             made = alpha * motion + (1 - alpha) * image
@@ -246,6 +245,20 @@ class VGNet(nn.Module):
             made = motion
         landmark_attention = unfold_time(landmark_attention.astype(motion.dtype), batch)
         return VGOutput(made, alpha, motion, landmark_attention), carry
+
+    def heads(self, x: Array) -> Array:
+        """(N, 128, 128, 32 width) -> (N, 128, 128, 4): motion (3) and alpha before activation."""
+        kernels, biases = zip(
+            self.motion_head(x.shape[-1]), self.alpha_head(x.shape[-1]), strict=True
+        )
+        y = lax.conv_general_dilated(
+            x,
+            jnp.concatenate(kernels, axis=-1).astype(self.dtype),
+            (1, 1),
+            ((HEAD_KERNEL // 2, HEAD_KERNEL // 2),) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y.astype(accumulating(self.dtype)) + jnp.concatenate(biases)
 
 
 def check_shapes(image: Array, landmarks: Array, example_landmark: Array) -> None:
