@@ -12,7 +12,9 @@ After a colon, separated by commas: ``compact`` (a quarter of the width, a sixte
 error), ``plain_discriminator`` (no landmark regression) and ``no_recurrence`` (every frame by
 itself). Any key may be set by itself: ``--config.steps=2000``.
 
-Expected: RUN_TIME_AND_RESULT
+Expected, ``compact`` with batch 2 on 455 clips of 48 people: held-out PSNR 21.3 dB after 40 steps
+and 25.4 after 80, still below the unmoved portrait's 26.9; judge no run by its first hundreds of
+steps. One core reads 94 windows a second.
 """
 
 from ml_collections import ConfigDict
