@@ -8,6 +8,10 @@ import numpy as np
 
 from atvg_jax.models import abstract_variables
 
+# Tests compile without LLVM's optimisation (see conftest.py). Full-size networks run for longer
+# than they compile, so they ask for it: jax.jit(f, compiler_options=OPTIMISED).
+OPTIMISED = {"xla_backend_optimization_level": "3"}
+
 
 def random_variables(name: str, settings: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     """Variables of any network with statistics that are not the identity; compiles nothing."""

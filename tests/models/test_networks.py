@@ -87,7 +87,8 @@ def test_vg_net_computes_in_bfloat16_and_answers_in_float32(tiny_vg_net):
     made = jax.jit(half.apply)(variables, *inputs)
     assert {x.dtype for x in made} == {jnp.dtype("float32")}
     single = jax.jit(model.apply)(variables, *inputs)
-    assert jnp.abs(made.frames - single.frames).max() < 0.1
+    # bfloat16 keeps 8 bits: 1/256 a rounding, of which many add up on the way to a frame.
+    assert 0 < jnp.sqrt(jnp.mean(jnp.square(made.frames - single.frames))) < 0.02
 
 
 @pytest.mark.parametrize("wrong", [(2, 64, 64, 3), (3, 128, 128, 3)])
