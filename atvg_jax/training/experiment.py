@@ -159,7 +159,7 @@ def _vg_net(config: Mapping[str, Any]) -> Experiment:
         evaluate=steps.make_vg_eval(generator, discriminator),
         learning_rate=learning_rate(config),
         best_metric="l1",
-        headline=("g_pixel", "g_total", "d_total"),
+        headline=("g_pixel", "g_total", *(("d_total",) if weights.judged else ())),
     )
 
 

@@ -139,7 +139,8 @@ def test_resampling_keeps_pitch_time_and_loudness(rate):
 
 
 def test_resampling_agrees_with_librosa():
-    librosa = pytest.importorskip("librosa")
+    import librosa  # on first use here alone: it takes seconds to import
+
     wave = speechlike(22050).astype(np.float32)
     theirs = librosa.resample(wave, orig_sr=22050, target_sr=16000, res_type="soxr_hq")
     np.testing.assert_allclose(audio.resample(wave, 22050), theirs, atol=1e-6)
