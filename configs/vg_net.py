@@ -7,7 +7,8 @@ The base is the published network and training: 58.36 M parameters and a discrim
 ``batch_size`` is over all devices; the published one is 10 a device. DATA is what
 ``data_prep.build`` made.
 
-After a colon, separated by commas: ``compact`` (a quarter of the width, a sixteenth of the work),
+After a colon, separated by commas: ``compact`` (a quarter of the width, a sixteenth of the work; the
+motion map has a loss of its own, without which the frame stays the portrait for thousands of steps),
 ``smoke`` (four steps of a tiny network), and the ablations ``no_dynamic_loss`` (plain absolute
 error), ``plain_discriminator`` (no landmark regression), ``no_discriminator`` (pixels alone) and
 ``no_recurrence`` (every frame by itself). Any key may be set by itself: ``--config.steps=2000``.
@@ -78,6 +79,7 @@ def _compact(c: ConfigDict) -> None:
     c.model.width = 0.25
     c.discriminator.width = 0.25
     c.batch_size = 4
+    c.loss.motion = 5.0
     c.steps = 2000
     c.log_every = 10
     c.checkpoint_every = 100

@@ -59,7 +59,11 @@ class TestExample:
         assert jitter(example.aligned_landmarks) < 1.0
 
     def test_a_frontal_face_has_a_small_pose(self, example):
-        assert np.abs(np.median(example.pose, axis=0)).max() < 25
+        yaw, pitch, roll = np.abs(np.median(example.pose, axis=0))
+        assert max(yaw, roll) < 10
+        # A generic head takes a short nose for a nod: over people who face the camera, pitch
+        # spreads by 10 degrees (standard deviation), and this face is at the end of that.
+        assert pitch < 35
 
     def test_twice_the_same(self, talking, example):
         again = prepare(clip_of(talking, text="hello"), PrepareSettings()).examples[0]
