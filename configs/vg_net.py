@@ -30,10 +30,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.model = ConfigDict({"width": 1.0, "recurrence": "time"})
     c.discriminator = ConfigDict({"width": 1.0})
     # Weights of the generator's terms; landmark also weighs the discriminator's regression.
-    # motion, of the motion map's own error, is not in the paper; it gives short trainings a start.
-    c.loss = ConfigDict(
-        {"pixel": 10.0, "adversarial": 1.0, "landmark": 1.0, "dynamic": True, "motion": 0.0}
-    )
+    c.loss = ConfigDict({"pixel": 10.0, "adversarial": 1.0, "landmark": 1.0, "dynamic": True})
+    # Not in the paper, a start for short trainings: a loss of the motion map's own, and steps in
+    # which nothing else trains the generator.
+    c.loss.motion = 0.0
+    c.loss.delay = 0
 
     # Data: a folder that data_prep.build made; T frames a window.
     c.data = ""
@@ -81,6 +82,7 @@ def _compact(c: ConfigDict) -> None:
     c.discriminator.width = 0.25
     c.batch_size = 4
     c.loss.motion = 5.0
+    c.loss.delay = 200
     c.steps = 2000
     c.log_every = 10
     c.checkpoint_every = 100

@@ -34,7 +34,7 @@ if [[ ! -f $model/model.json ]]; then
   python -m atvg_jax.train --config=configs/vg_net.py:compact,no_discriminator \
     --workdir="$out/vg" --config.data="$out/data" --config.steps="$vg_steps" \
     --config.checkpoint_every=50 --config.learning_rate=1e-3 --config.frames=8 \
-    --config.eval_windows=8
+    --config.eval_windows=8 --config.loss.delay="$((vg_steps / 2))"
   say "joining both into a model"
   python -m atvg_jax.export --at="$out/at" --vg="$out/vg" --out="$model"
 fi

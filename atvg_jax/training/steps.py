@@ -47,6 +47,8 @@ class LossWeights:
             attention is near 0 the published loss hardly reaches the motion map, and attention
             falls to 0 in the first steps, before there is motion worth showing; this teaches
             motion meanwhile, so that a short training gets anywhere.
+        delay: steps in which the motion term alone trains the generator, so that attention is first
+            judged when there is motion to show.
     """
 
     pixel: float = 10.0
@@ -54,6 +56,7 @@ class LossWeights:
     landmark: float = 1.0
     dynamic: bool = True
     motion: float = 0.0
+    delay: int = 0
 
     @property
     def judged(self) -> bool:
@@ -247,6 +250,8 @@ def make_vg_step(
                 terms["g_landmark"] = losses.landmark_loss(seen, landmarks).mean()
                 total += weights.adversarial * terms["g_adversarial"]
                 total += weights.landmark * terms["g_landmark"]
+            if weights.delay:
+                total *= state.step >= weights.delay
             if weights.motion:
                 terms["g_motion"] = jnp.abs(motion - real).mean()
                 total += weights.motion * terms["g_motion"]

@@ -239,6 +239,18 @@ def test_no_adversary_is_pixels_and_motion_and_no_discriminator(tiny):
     _check_gradients(after.networks["vg_net"].opt_state[1], expected(maker.params))
 
 
+def test_delayed_terms_wait_for_their_step(tiny):
+    generator, discriminator, optimizer, state, _ = tiny
+    weights = LossWeights(adversarial=0.0, landmark=0.0, motion=1.0, delay=1)
+    step = jax.jit(make_vg_step(generator, discriminator, optimizer, optimizer, weights=weights))
+    after, first = step(state, _vg_batch(), jax.random.key(0))
+    _, second = step(after, _vg_batch(), jax.random.key(0))
+    np.testing.assert_allclose(first["g_total"], first["g_motion"], rtol=1e-6)
+    np.testing.assert_allclose(
+        second["g_total"], second["g_motion"] + 10 * second["g_pixel"], rtol=1e-6
+    )
+
+
 def test_vg_evaluation_scores_the_static_portrait_too(tiny):
     generator, discriminator, _, state, _ = tiny
     batch = _vg_batch()
