@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from atvg_jax.models.blocks import LSTMLayer, TransposedConv, scaled
-from atvg_jax.models.mmrnn import MMRNN
+from atvg_jax.models.mmrnn import MMRNN, dilated_conv
 
 
 def _transposed(x, kernel):
@@ -79,6 +79,22 @@ def test_lstm_layer_follows_the_equations():
         np.testing.assert_allclose(made[:, t], h, atol=1e-5)
     np.testing.assert_allclose(after[0], h, atol=1e-5)
     np.testing.assert_allclose(after[1], c, atol=1e-5)
+
+
+def test_dilated_conv_is_the_dilated_convolution():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2, 8, 7, 3)).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, 3, 5)).astype(np.float32)
+    bias = rng.standard_normal(5).astype(np.float32)
+    expected = lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1),
+        ((2, 2), (2, 2)),
+        rhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    np.testing.assert_allclose(dilated_conv(x, kernel, bias), expected + bias, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
