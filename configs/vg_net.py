@@ -9,8 +9,8 @@ The base is the published network and training: 58.36 M parameters and a discrim
 
 After a colon, separated by commas: ``compact`` (a quarter of the width, a sixteenth of the work;
 its motion map has a loss of its own, without which frames stay the portrait for thousands of
-steps), ``smoke`` (four steps of a tiny network), and the ablations ``no_dynamic_loss`` (plain
-absolute error), ``plain_discriminator`` (no landmark regression), ``no_discriminator`` (pixels
+steps), ``smoke`` (four steps of a tiny network), and the ablations ``no_attention`` (plain
+absolute error, frames straight from the decoder), ``no_dynamic_loss`` (plain absolute error), ``plain_discriminator`` (no landmark regression), ``no_discriminator`` (pixels
 alone) and ``no_recurrence`` (every frame by itself). Any key may be set by itself:
 ``--config.steps=2000``.
 
@@ -27,7 +27,7 @@ from configs import words
 def get_config(arg: str | None = None) -> ConfigDict:
     c = ConfigDict()
     c.network = "vg_net"
-    c.model = ConfigDict({"width": 1.0, "recurrence": "time"})
+    c.model = ConfigDict({"width": 1.0, "recurrence": "time", "attention": True})
     c.discriminator = ConfigDict({"width": 1.0})
     # Weights of the generator's terms; landmark also weighs the discriminator's regression.
     c.loss = ConfigDict({"pixel": 10.0, "adversarial": 1.0, "landmark": 1.0, "dynamic": True})
@@ -68,6 +68,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.profile_steps = 0
     changes = {
         "compact": _compact,
+        "no_attention": _no_attention,
         "no_dynamic_loss": _no_dynamic_loss,
         "plain_discriminator": _plain_discriminator,
         "no_discriminator": _no_discriminator,
@@ -88,6 +89,14 @@ def _compact(c: ConfigDict) -> None:
     c.checkpoint_every = 100
     c.eval_every = 100
     c.eval_windows = 24
+
+
+def _no_attention(c: ConfigDict) -> None:
+    c.model.attention = False
+    c.loss.dynamic = False
+    # The motion map is the frame: its loss is the pixel loss.
+    c.loss.motion = 0.0
+    c.loss.delay = 0
 
 
 def _no_dynamic_loss(c: ConfigDict) -> None:

@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 out=${OUT:-runs/quickstart}
 clips=${CLIPS:-32}
-at_steps=${AT_STEPS:-120}
+at_steps=${AT_STEPS:-100}
 vg_steps=${VG_STEPS:-360}
 
 prepare_environment launch/quickstart.txt
@@ -30,11 +30,11 @@ if [[ ! -f $model/model.json ]]; then
     --config.data="$out/data" --config.steps="$at_steps" --config.checkpoint_every=50 \
     --config.learning_rate=5e-4
   say "training VG-net (landmarks to frames), compact, $vg_steps steps"
-  # Pixels alone: a few hundred steps are too few for a discriminator to learn anything.
-  python -m atvg_jax.train --config=configs/vg_net.py:compact,no_discriminator \
+  # A few hundred steps are too few for a discriminator, or for attention, to learn anything.
+  python -m atvg_jax.train --config=configs/vg_net.py:compact,no_discriminator,no_attention \
     --workdir="$out/vg" --config.data="$out/data" --config.steps="$vg_steps" \
-    --config.checkpoint_every=50 --config.learning_rate=1e-3 --config.frames=8 --config.batch_size=2 \
-    --config.eval_windows=8 --config.loss.delay="$((vg_steps / 2))"
+    --config.checkpoint_every=50 --config.learning_rate=1e-3 --config.frames=8 \
+    --config.batch_size=2 --config.eval_windows=8
   say "joining both into a model"
   python -m atvg_jax.export --at="$out/at" --vg="$out/vg" --out="$model"
 fi

@@ -92,7 +92,7 @@ class VGNet(nn.Module):
         recurrence: of the MMRNN, ``time`` (the paper's) or ``none`` (the released code's).
         dropout_rate: inside the residual blocks, in training alone.
         attention: blend portrait and motion by the attention map; False takes the frame straight
-            from the motion head (the paper's ablation).
+            from the motion head (the paper's ablation) and attention is 1 everywhere.
         dtype: of the computation; parameters, statistics and outputs stay float32.
     """
 
@@ -238,11 +238,10 @@ class VGNet(nn.Module):
         x = self.base_up_2(self.base_up_1(x, train), train)
         maps = unfold_time(self.heads(x), batch)
         motion, alpha = jnp.tanh(maps[..., :3]), nn.sigmoid(maps[..., 3:])
-        if self.attention:
-            image = portrait.image[:, None].astype(motion.dtype)
-            made = alpha * motion + (1 - alpha) * image
-        else:
-            made = motion
+        if not self.attention:
+            alpha = jnp.ones_like(alpha)
+        image = portrait.image[:, None].astype(motion.dtype)
+        made = alpha * motion + (1 - alpha) * image
         landmark_attention = unfold_time(landmark_attention.astype(motion.dtype), batch)
         return VGOutput(made, alpha, motion, landmark_attention), carry
 

@@ -81,6 +81,14 @@ def test_vg_net_frame_is_the_blend_of_portrait_and_motion(tiny_vg_net):
     assert -1 <= made.motion.min() <= made.motion.max() <= 1
 
 
+def test_vg_net_without_attention_shows_the_motion_map(tiny_vg_net):
+    _, variables, inputs = tiny_vg_net
+    model = create("vg_net", {"width": 1 / 16, "attention": False})
+    made = jax.jit(model.apply)(variables, *inputs)
+    np.testing.assert_array_equal(made.frames, made.motion)
+    assert bool((made.attention == 1).all())
+
+
 def test_vg_net_computes_in_bfloat16_and_answers_in_float32(tiny_vg_net):
     model, variables, inputs = tiny_vg_net
     half = create("vg_net", {"width": 1 / 16, "dtype": "bfloat16"})
