@@ -9,10 +9,10 @@ The base is the published network and training: 58.36 M parameters and a discrim
 
 After a colon, separated by commas: ``compact`` (a quarter of the width, a sixteenth of the work;
 its motion map has a loss of its own, without which frames stay the portrait for thousands of
-steps), ``smoke`` (four steps of a tiny network), and the ablations ``no_attention`` (plain
-absolute error, frames straight from the decoder), ``no_dynamic_loss`` (plain absolute error), ``plain_discriminator`` (no landmark regression), ``no_discriminator`` (pixels
-alone) and ``no_recurrence`` (every frame by itself). Any key may be set by itself:
-``--config.steps=2000``.
+steps), ``smoke`` (four steps of a tiny network), and the ablations ``no_attention`` (plain absolute
+error, frames straight from the decoder), ``no_dynamic_loss`` (plain absolute error),
+``plain_discriminator`` (no landmark regression), ``no_discriminator`` (pixels alone) and
+``no_recurrence`` (every frame by itself). Any key may be set by itself: ``--config.steps=2000``.
 
 Expected, ``compact`` with batch 2 on 455 clips of 48 people: held-out PSNR 21.3 dB after 40 steps
 and 25.4 after 80, still below the unmoved portrait's 26.9; judge no run by its first hundreds of

@@ -21,8 +21,8 @@ fi
 
 if [[ ! -f $model/model.json ]]; then
   say "no trained model ships with the project yet, so compact networks are trained first, for a" \
-    "few minutes, on synthetic clips. That is enough for landmarks that move with the sound, and too" \
-    "little for the picture to follow them: it stays close to the portrait."
+    "few minutes, on synthetic clips. Expect a mouth that moves with the sound in a blurred picture," \
+    "and no face but the bundled one."
   say "making and preparing $clips synthetic clips"
   python -m data_prep.build --corpus=synthetic --out="$out/data" --limit="$clips"
   say "training AT-net (speech to landmarks), compact, $at_steps steps"
