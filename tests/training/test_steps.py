@@ -118,7 +118,9 @@ def test_gradients_and_updates_are_the_published_ones(golden_step, ours, theirs,
     )
     for name, value in expected[f"{key}_norms_after_step"].items():
         norm = np.linalg.norm(after[name].astype(np.float64))
-        np.testing.assert_allclose(norm, value, rtol=1e-4, err_msg=name)
+        # Adam's first step is 2e-4 whatever a gradient's size, so rounding that turns the sign of a
+        # gradient near 0 shows in a short vector's norm.
+        np.testing.assert_allclose(norm, value, rtol=1e-3, err_msg=name)
 
 
 def _vg_batch(batch=2, frames=2):
