@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from atvg_jax.data import schema
+from atvg_jax.data.wire import read_varint
 from atvg_jax.errors import InputError
 
 _HEADER_BYTES = 12  # length and its CRC
@@ -158,10 +159,10 @@ def _fields(
 ) -> Iterator[tuple[int, int, int]]:
     """(number, first byte, end) of the length-delimited and 32-bit fields in data[start:end]."""
     while start < end:
-        tag, start = _varint(data, start)
+        tag, start = read_varint(data, start)
         number, wire_type = tag >> 3, tag & 7
         if wire_type == 2:
-            length, start = _varint(data, start)
+            length, start = read_varint(data, start)
         elif wire_type == 5:
             length = 4
         else:
@@ -169,17 +170,3 @@ def _fields(
         if wanted is None or number == wanted:
             yield number, start, start + length
         start += length
-
-
-def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
-    """The protobuf variable-length integer at ``position``, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")

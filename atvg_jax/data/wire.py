@@ -8,6 +8,7 @@ the record, the masked CRC-32C of the record (tensorflow/core/lib/io/record_writ
 little-endian.
 """
 
+import mmap
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -60,8 +61,13 @@ def encode_example(features: dict[str, Feature]) -> bytes:
     return _delimited(_FIELD_1, *entries)
 
 
-def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A number and the place after it."""
+def read_varint(data: memoryview | mmap.mmap, at: int) -> tuple[int, int]:
+    """The protobuf variable-length integer at byte ``at``, and the place after it.
+
+    Raises:
+        ValueError: it is longer than 64 bits.
+        IndexError: the data end inside it.
+    """
     value = shift = 0
     while True:
         digit = data[at]
@@ -78,10 +84,10 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The (number, content) of each field; all fields of an Example are length-delimited."""
     at = 0
     while at < len(data):
-        tag, at = _read_varint(data, at)
+        tag, at = read_varint(data, at)
         if tag & 7 != _LENGTH_DELIMITED:
             raise ValueError(f"unexpected wire type {tag & 7}")
-        size, at = _read_varint(data, at)
+        size, at = read_varint(data, at)
         if at + size > len(data):
             raise ValueError("it ends before its time")
         yield tag >> 3, data[at : at + size]
