@@ -24,11 +24,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = ConfigDict()
     c.network = "at_net"
     c.architecture = "at_net"  # or at_single
-    c.model = ConfigDict({"width": 1.0})
+    c.model = ConfigDict({"width": 1.0, "dropout_rate": 0.0})
 
     # Data: a folder that data_prep.build made; T frames a window.
     c.data = ""
     c.frames = 16
+    c.balance = 0.0  # of speakers: 0 as the data has them, 1 as much of each
     c.augment = ConfigDict({"flip": 0.0, "colour": 0.0, "channel": 0.0, "noise": 0.0})
     c.read_threads = 2
     c.read_ahead = 4
@@ -69,6 +70,7 @@ def _compact(c: ConfigDict) -> None:
 
 def _single(c: ConfigDict) -> None:
     c.architecture = "at_single"
+    del c.model.dropout_rate  # is on the way into the recurrence
 
 
 def _smoke(c: ConfigDict) -> None:

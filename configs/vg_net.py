@@ -39,6 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Data: a folder that data_prep.build made; T frames a window.
     c.data = ""
     c.frames = 16
+    c.balance = 0.0  # of speakers: 0 as the data has them, 1 as much of each
     c.augment = ConfigDict({"flip": 0.5, "colour": 0.0, "channel": 0.0, "noise": 0.0})
     c.read_threads = 4
     c.read_ahead = 4

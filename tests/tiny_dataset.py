@@ -11,7 +11,9 @@ from atvg_jax.features.landmarks import LandmarkBasis, bundled_face_shape
 LENGTHS = (20, 29, 40, 75)
 
 
-def example(name: str, frames: int, rng: np.random.Generator) -> schema.Example:
+def example(
+    name: str, frames: int, rng: np.random.Generator, speaker: str = "nobody"
+) -> schema.Example:
     """A clip: the mouth opens with MFCC coefficient 1; pixel (0, 0) of a frame tells its number."""
     shape = np.asarray(bundled_face_shape().mean_shape, np.float32)
     t = np.arange(frames)
@@ -35,19 +37,31 @@ def example(name: str, frames: int, rng: np.random.Generator) -> schema.Example:
         aligned_landmarks=(64 + 150 * landmarks).astype(np.float32),
         mfcc=mfcc.astype(np.float32),
         pose=np.zeros((frames, 3), np.float32),
-        speaker="nobody",
+        speaker=speaker,
         clip_id=name,
     )
 
 
-def write(folder: Path, lengths: tuple[int, ...] = LENGTHS, shards: int = 2, seed: int = 0) -> Path:
-    """Writes a data set: train and validation clips of these lengths, and the basis."""
+def write(
+    folder: Path,
+    lengths: tuple[int, ...] = LENGTHS,
+    shards: int = 2,
+    seed: int = 0,
+    speakers: str = "a",
+) -> Path:
+    """Writes a data set: train and validation clips of these lengths, and the basis.
+
+    Clip number i is of speaker ``speakers[i]``, the letters being taken again from the first.
+    """
     rng = np.random.default_rng(seed)
     version = schema.version_folder(folder)
     version.mkdir(parents=True)
     landmarks = []
     for split in ("train", "validation"):
-        clips = [example(f"{split}-{i}", n, rng) for i, n in enumerate(lengths)]
+        clips = [
+            example(f"{split}-{i}", n, rng, speakers[i % len(speakers)])
+            for i, n in enumerate(lengths)
+        ]
         landmarks += [clip.landmarks for clip in clips]
         for shard in range(shards):
             records = [wire.frame_record(schema.serialize(clip)) for clip in clips[shard::shards]]

@@ -122,15 +122,24 @@ def cut(
 class ClipWindows:
     """The windows of one split of a data set.
 
+    Args:
+        data_dir: folder of the data set.
+        split: ``train``, ``validation`` or ``test``.
+        windows: what to cut.
+        balance: 0 to 1. An epoch shows a speaker with n windows ``n ** (1 - balance)`` times a
+            common factor: 0 as much of everyone as there is, 1 as much of one as of another. The
+            length of an epoch stays about the same.
+
     Attributes:
         clips: clips long enough for a window.
         skipped: clips that are too short.
 
     Raises:
-        InputError: the split is missing, unreadable, or has no clip that is long enough.
+        InputError: the split is missing, unreadable, or has no clip that is long enough; or
+            ``balance`` is out of range.
     """
 
-    def __init__(self, data_dir: str, split: str, windows: Windows):
+    def __init__(self, data_dir: str, split: str, windows: Windows, balance: float = 0.0):
         if windows.network not in NETWORKS:
             raise InputError(f"no network is called {windows.network!r}; use one of {NETWORKS}")
         self.windows = windows
@@ -144,6 +153,10 @@ class ClipWindows:
                 f"{windows.shortest} frames that a window needs; give longer clips or set "
                 "config.frames lower"
             )
+        if not 0 <= balance <= 1:
+            raise InputError(f"config.balance={balance} must be from 0 to 1")
+        if balance:
+            counts = _balanced(counts, self._speakers(counts), balance)
         # (N, 3): clip, part, parts of every window of an epoch.
         clip = np.repeat(np.arange(len(counts)), counts)
         part = np.arange(len(clip)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -152,6 +165,16 @@ class ClipWindows:
     def __len__(self) -> int:
         """Windows of one epoch."""
         return len(self._table)
+
+    def _speakers(self, counts: np.ndarray) -> np.ndarray:
+        """The number of each clip's speaker; clips without a window need none."""
+        names: dict[bytes, int] = {}
+        return np.asarray(
+            [
+                names.setdefault(self.records.example(clip)["speaker"], len(names)) if count else 0
+                for clip, count in enumerate(counts)
+            ]
+        )
 
     def random(self, number: int, augmentation: Augmentation, rng: np.random.Generator) -> Batch:
         """Window ``number`` of an epoch, at a random place of its part of the clip."""
@@ -168,6 +191,15 @@ class ClipWindows:
     def clip_of(self, number: int) -> int:
         """Which clip window ``number`` is cut from."""
         return int(self._table[number, 0])
+
+
+def _balanced(counts: np.ndarray, speakers: np.ndarray, balance: float) -> np.ndarray:
+    """Windows of each clip with the shares of speakers evened out, at least 1 a clip."""
+    spoken = np.bincount(speakers, weights=counts).astype(np.float64)
+    share = np.maximum(spoken, 1) ** -balance  # of a speaker's windows
+    wanted = counts * share[speakers]
+    wanted *= counts.sum() / wanted.sum()
+    return np.where(counts > 0, np.maximum(1, np.round(wanted)), 0).astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True)

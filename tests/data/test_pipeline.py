@@ -204,6 +204,22 @@ def test_short_clips_are_left_out_and_a_split_of_them_is_an_error(tmp_path):
         ClipWindows(data, "train", Windows("at_net", 40))
 
 
+def test_balance_evens_out_the_shares_of_speakers(tmp_path):
+    # Nine clips of two windows of one speaker, one of another.
+    data = tiny_dataset.write(tmp_path / "data", (32,) * 10, shards=1, speakers="aaaaaaaaab")
+
+    def windows_of(balance):
+        source = ClipWindows(data, "train", Windows("vg_net"), balance)
+        clips = [source.clip_of(number) for number in range(len(source))]
+        return len(clips) - clips.count(9), clips.count(9)
+
+    assert windows_of(0) == (18, 2)
+    assert windows_of(0.5) == (18, 5)  # 15 by the square roots of 18 and 2, 1.67 rounded a clip
+    assert windows_of(1) == (9, 10)
+    with pytest.raises(InputError, match=r"config\.balance=2"):
+        windows_of(2)
+
+
 def test_clip_lengths_are_found_without_reading_the_pictures(data):
     records = ClipRecords(schema.data_files(data, "train"))
     lengths = [len(schema.deserialize(records[i])["frames"]) for i in range(len(records))]
@@ -278,12 +294,13 @@ def test_a_gain_does_not_change_the_coefficients_that_windows_hold():
 
 
 def test_reading_and_training_import_neither_tensorflow_nor_dlib(data):
+    # torch is not among them: tensorboardX imports it by itself wherever it is installed.
     program = f"""
 import sys
 import atvg_jax.train, atvg_jax.training.loop
 from atvg_jax.data.pipeline import *
 next(TrainBatches(ClipWindows({str(data)!r}, "train", Windows("vg_net")), 2, 0))
-loaded = {{"tensorflow", "tensorflow_datasets", "dlib", "torch", "gradio"}} & set(sys.modules)
+loaded = {{"tensorflow", "tensorflow_datasets", "dlib", "gradio"}} & set(sys.modules)
 sys.exit(", ".join(sorted(loaded)) or 0)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
