@@ -69,7 +69,8 @@ def build(
     given = None if basis is None else LandmarkBasis.load(basis)
     settings = PrepareSettings() if given is None else PrepareSettings(normaliser=given.normaliser)
     with _only_one(out):
-        clips = select(list(corpora.clips(corpus, source)), limit)
+        found = tqdm(corpora.clips(corpus, source), desc="looking", unit="clip", delay=2)
+        clips = select(list(found), limit)
         if corpus in corpora.MADE_HERE:
             corpora.make(corpus, clips, source, worker_count)
         done = _prepare_all(
@@ -186,6 +187,7 @@ def _assemble(
     """Writes the data set, its basis and its report from the results of all clips."""
     counted = report.count(clips)
     report.write_rejects(out / "rejects.jsonl", clips)
+    report.write_words(out / "words.jsonl", clips)
     if not any(split["examples"] for split in counted["splits"].values()):
         raise InputError(
             f"none of {len(clips)} clips could be prepared ({counted['rejects_by_reason']}): "

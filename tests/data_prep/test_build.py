@@ -252,9 +252,16 @@ class TestSettings:
     def test_lrw(self, tmp_path):
         for split in ("train", "val"):
             talk(tmp_path / "lipreading_mp4" / "ABOUT" / split / "ABOUT_00001.mp4", frames=29)
+        told = tmp_path / "lipreading_mp4" / "ABOUT" / "val" / "ABOUT_00001.txt"
+        told.write_text("Duration: 0.40 seconds\n")
         build(tmp_path, tmp_path / "out", corpus="lrw")
         (example,) = read(tmp_path / "out", "validation")
         assert (example["text"], len(example["frames"])) == ("ABOUT", 29)
+        (line,) = (tmp_path / "out" / "words.jsonl").read_text().splitlines()
+        assert json.loads(line) == {
+            "clip_id": "ABOUT/val/ABOUT_00001.mp4",
+            "words": [["ABOUT", 0.38, 0.78]],
+        }
 
     @pytest.mark.parametrize(
         ("flags", "named"),

@@ -2,13 +2,14 @@
 
 import pickle
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 
 from atvg_jax.errors import InputError
 from data_prep import corpora
-from data_prep.corpora import folder, lrw
-from data_prep.corpora.clip import Clip
+from data_prep.corpora import folder, grid, lrw
+from data_prep.corpora.clip import Clip, Word
 from data_prep.corpora.splits import split_by_speaker
 
 
@@ -45,6 +46,14 @@ class TestClip:
             Clip(**{**fields, **wrong})
 
 
+class TestWords:
+    def test_those_said_in_a_part(self, tmp_path):
+        words = (Word("bin", 0.5, 0.7), Word("blue", 0.7, 1.1), Word("now", 2.0, 2.4))
+        clip = Clip("a", tmp_path, "a", "train", words=words)
+        assert clip.words_within(0, 3) == words
+        assert clip.words_within(0.8, 2.1) == (Word("blue", -0.1, 0.3),)
+
+
 class TestSplits:
     def test_about_a_tenth_each_is_held_out(self):
         counts = Counter(split_by_speaker(f"person {i}" for i in range(5000)).values())
@@ -57,6 +66,12 @@ class TestSplits:
         many = few | {f"newcomer {i}" for i in range(200)}
         before, after = split_by_speaker(few), split_by_speaker(many)
         assert all(after[name] == split for name, split in before.items())
+
+    def test_a_corpus_with_a_test_split_of_its_own(self):
+        names = [f"person {i}" for i in range(300)]
+        both, one = split_by_speaker(names), split_by_speaker(names, test=False)
+        assert set(one.values()) == {"train", "validation"}
+        assert {n for n in names if one[n] != both[n]} == {n for n in names if both[n] == "test"}
 
     @pytest.mark.parametrize("count", range(1, 8))
     def test_few_people(self, count):
@@ -185,13 +200,133 @@ class TestLRW:
         assert clips[0].clip_id == "ABOUT/train/ABOUT_00001.mp4"
         assert {clip.text for clip in clips} == {"ABOUT"}
 
-    def test_another_corpus_is_refused_with_what_was_found(self, tmp_path):
-        touch(tmp_path, "s1/a.mpg", "s2/b.mpg")
-        with pytest.raises(InputError, match=r"looked for lipreading_mp4/WORD.* found s1, s2"):
-            list(lrw.clips(tmp_path))
-        with pytest.raises(InputError, match="no folders"):
-            list(lrw.clips(tmp_path / "absent"))
+    def test_the_word_is_said_in_the_middle(self, tmp_path):
+        self.tree(tmp_path)
+        folder = tmp_path / "lipreading_mp4" / "ABOUT" / "train"
+        for number, line in enumerate(("Duration: 0.40 seconds", "Duration: 3 seconds"), start=1):
+            (folder / f"ABOUT_{number:05d}.txt").write_text(f"Disk reference: 1\n{line}\n")
+        (folder / "ABOUT_00003.txt").write_bytes(b"\xff\x00")
+        one, two, three, *_ = lrw.clips(tmp_path)
+        assert one.words == (Word("ABOUT", 0.38, 0.78),)  # 29 frames are 1.16 s
+        assert two.words == three.words == ()
 
     def test_real_tree(self, clips):
         found = list(corpora.clips("lrw", clips / "lrw"))
         assert Counter(clip.split for clip in found).total() == 38
+        assert all(clip.words[0].end > clip.words[0].start for clip in found)
+
+
+ALIGNMENT = """0 12750 sil
+12750 18250 bin
+18250 24000 blue
+24000 28750 at
+28750 35000 f
+35000 36000 sp
+36000 43750 two
+43750 55500 now
+55500 74500 sil
+"""
+
+
+class TestGrid:
+    @pytest.mark.parametrize(
+        ("video", "align"),
+        [
+            ("s1/bbaf2n.mpg", "align/s1/bbaf2n.align"),
+            ("s1/video/bbaf2n.mpg", "s1/align/bbaf2n.align"),
+            ("s1/video/mpg_6000/bbaf2n.mpg", "alignments/s1/bbaf2n.align"),
+            ("video/s1/bbaf2n.mp4", "align/bbaf2n.align"),
+        ],
+    )
+    def test_layouts(self, tmp_path, video, align):
+        touch(tmp_path, video, align)
+        (tmp_path / align).write_text(ALIGNMENT)
+        (clip,) = grid.clips(tmp_path)
+        assert (clip.clip_id, clip.speaker, clip.text) == (video, "s1", "bin blue at f two now")
+        assert clip.words[0] == Word("bin", 0.51, 0.73)
+        assert clip.words[-1] == Word("now", 1.75, 2.22)
+
+    def test_a_speaker_s_own_folder(self, tmp_path):
+        touch(tmp_path, "s3/bbaf2n.mpg", "s3/align/bbaf2n.align")
+        (clip,) = grid.clips(tmp_path / "s3")
+        assert (clip.clip_id, clip.speaker) == ("bbaf2n.mpg", "s3")
+
+    def test_without_alignment_the_name_tells(self, tmp_path):
+        touch(tmp_path, "s1/lwwz9s.mpg", "s1/sgbi1p.mpg", "s1/other.mpg", "s1/prizzz.mpg")
+        (tmp_path / "s1" / "sgbi1p.align").write_text("0 1 2 3 damaged")
+        found = {clip.clip_id: clip for clip in grid.clips(tmp_path)}
+        assert found["s1/lwwz9s.mpg"].text == "lay white with z nine soon"
+        assert found["s1/sgbi1p.mpg"].text == "set green by i one please"
+        assert found["s1/other.mpg"].text == found["s1/prizzz.mpg"].text == ""
+        assert {clip.words for clip in found.values()} == {()}
+
+    def test_another_speaker_s_times_are_not_used(self, tmp_path):
+        """The same sentence is said by several people, each in their own time."""
+        touch(tmp_path, "s1/bbaf2n.mpg", "s2/bbaf2n.mpg", "align/bbaf2n.align")
+        (tmp_path / "align" / "bbaf2n.align").write_text(ALIGNMENT)
+        assert [clip.words for clip in grid.clips(tmp_path)] == [(), ()]
+
+    def test_of_two_sizes_the_larger_is_taken(self, tmp_path):
+        touch(tmp_path, "s1/video/mpg_vcd/bbaf2n.mpg", "s1/video/mpg_6000/bbaf2n.mpg")
+        (tmp_path / "s1/video/mpg_6000/bbaf2n.mpg").write_bytes(b"larger")
+        (clip,) = grid.clips(tmp_path)
+        assert clip.clip_id == "s1/video/mpg_6000/bbaf2n.mpg"
+
+    def test_speakers_are_held_out(self, tmp_path):
+        touch(tmp_path, *(f"s{n}/{name}.mpg" for n in range(1, 35) for name in ("a", "b")))
+        splits = {(clip.speaker, clip.split) for clip in grid.clips(tmp_path)}
+        assert len(splits) == 34
+        assert {split for _, split in splits} == {"train", "validation", "test"}
+
+    def test_real_tree(self, clips):
+        found = list(corpora.clips("grid", clips / "grid"))
+        told = [clip for clip in found if clip.words]
+        assert (len(found), len(told)) == (192, 174)
+        for clip in told:
+            # The name spells the sentence, so it tells whether the right file was read.
+            assert clip.text == grid.sentence(clip.video.stem)
+            assert clip.words[-1].end < 3.0
+
+
+class TestWrongCorpus:
+    """Whoever gives the wrong folder, or the wrong name, is told what is there."""
+
+    TREES: ClassVar = {
+        "lrw": "lipreading_mp4/ABOUT/train/ABOUT_00001.mp4",
+        "grid": "s1/bbaf2n.mpg",
+        "voxceleb2": "dev/mp4/id00012/abc/00001.mp4",
+        "folder": "holiday/beach.mov",
+    }
+
+    @pytest.mark.parametrize("given", ["lrw", "grid", "voxceleb2"])
+    def test_it_names_what_was_found_and_what_it_looks_like(self, tmp_path, given):
+        for other, path in self.TREES.items():
+            if other == given:
+                continue
+            touch(tmp_path / other, path)
+            with pytest.raises(InputError) as caught:
+                list(corpora.clips(given, tmp_path / other))
+            message = str(caught.value)
+            assert "\n" not in message
+            assert "looked for" in message
+            assert f"found {path.split('/')[0]}/" in message
+            assert message.endswith(f"it looks like --corpus={other}")
+
+    def test_the_right_folder_inside_is_named(self, tmp_path):
+        touch(tmp_path, "data/LRW/lipreading_mp4/ABOUT/train/ABOUT_00001.mp4", "data/readme.txt")
+        with pytest.raises(InputError, match=r"data/LRW looks like --corpus=lrw"):
+            list(corpora.clips("lrw", tmp_path / "data"))
+
+    @pytest.mark.parametrize("corpus", ["lrw", "grid", "voxceleb2"])
+    def test_nothing_there(self, tmp_path, corpus):
+        with pytest.raises(InputError, match="is not a folder"):
+            list(corpora.clips(corpus, tmp_path / "absent"))
+        with pytest.raises(InputError, match="found nothing in it"):
+            list(corpora.clips(corpus, tmp_path))
+
+    def test_links_are_followed_but_not_in_circles(self, tmp_path):
+        touch(tmp_path / "elsewhere", "s1/a.mpg")
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "grid").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / "s1" / "round").symlink_to(tmp_path / "in")
+        assert [clip.clip_id for clip in grid.clips(tmp_path / "in")] == ["grid/s1/a.mpg"]

@@ -9,7 +9,7 @@ import pytest
 
 from atvg_jax.features import audio, faces, images, video
 from atvg_jax.features.landmarks import LandmarkNormaliser
-from data_prep.corpora.clip import Clip
+from data_prep.corpora.clip import Clip, Word
 from data_prep.prepare import Prepared, PrepareSettings, Reject, jitter, mfcc_rows, prepare
 
 from .conftest import head, sound, talk
@@ -144,6 +144,13 @@ class TestStretches:
         np.testing.assert_allclose(
             prepared.examples[1].mfcc, whole.mfcc[100 : 100 + 4 * 25 + 24], atol=1e-4
         )
+
+    def test_each_has_the_words_that_are_said_in_it(self, tmp_path):
+        path = talk(tmp_path / "x.mp4", frames=60)
+        words = (Word("one", 0.1, 0.5), Word("two", 0.9, 1.3), Word("three", 1.9, 2.3))
+        clip = clip_of(path, text="one two three", words=words)
+        made = prepare(clip, PrepareSettings(shortest=10, longest=25)).examples
+        assert [example.text for example in made] == ["one", "two", "three"]
 
     def test_another_frame_rate_is_resampled(self, tmp_path):
         path = tmp_path / "x.mp4"
