@@ -189,7 +189,7 @@ def _example(
     pose = faces.head_pose(stretch.landmarks)  # of the frame: the crop has been turned upright
     if np.median(np.abs(pose[:, 0])) > settings.max_yaw:
         return "pose"
-    matrices = tracking.smooth_alignment(stretch.landmarks)
+    matrices = faces.smooth_alignment(stretch.landmarks)
     crops = [
         tracking.crop(region, matrix)
         for region, matrix in zip(stretch.regions, matrices, strict=True)

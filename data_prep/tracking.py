@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.ndimage import gaussian_filter1d, median_filter
 
 from atvg_jax.features import faces
 
@@ -19,12 +18,6 @@ CUT = 30.0
 JUMP, GROWTH = 0.5, 1.3
 """A face cannot move by more than half its eye distance, or grow by more than 30 %, in 40 ms; what
 does is another face or a landmark predictor that has lost it."""
-
-MEDIAN_FRAMES = 5
-PLACE_SIGMA, ANGLE_SIGMA, SIZE_SIGMA = 2.0, 4.0, 10.0
-"""Frames over which the alignment is averaged. Real heads move and turn within a few frames but do
-not change in size within half a second, where a blink (5 to 8 frames) pulls at the points that the
-size is measured by."""
 
 _MARGIN = 38.0
 """Crop pixels kept around the crop, so that the smoothed crop still lies in what was kept."""
@@ -151,41 +144,6 @@ def _region(frame: Frame, points: FloatArray) -> Region:
     # Pixel x covers [x - 0.5, x + 0.5]; the factor acts on edges, not on centres.
     shift = [(0.5 - corner) / factor - 0.5 for corner in (left, top)]
     return Region(picture, np.array([[1 / factor, 0, shift[0]], [0, 1 / factor, shift[1]]]))
-
-
-def smooth_alignment(landmarks: FloatArray) -> FloatArray:
-    """The crop of every frame of a stretch, without what blinks and the predictor's noise do to it.
-
-    A similarity transform has four parameters: where the crop's centre lies in the frame (2), its
-    angle, and the logarithm of its size. Each is freed of single outliers by a running median and
-    then averaged with a Gaussian, symmetric in time so that the crop does not lag.
-
-    Args:
-        landmarks: (n, 68, 2) pixels of the frames.
-
-    Returns:
-        (n, 2, 3) float64, pixel of frame -> pixel of crop.
-    """
-    back = np.stack([faces.invert(faces.crop_matrix(points)) for points in landmarks])
-    middle = (faces.CROP_SIZE - 1) / 2
-    centre = back @ [middle, middle, 1.0]  # (n, 2)
-    angle = np.unwrap(np.arctan2(back[:, 1, 0], back[:, 0, 0]))
-    size = np.log(np.hypot(back[:, 0, 0], back[:, 1, 0]))
-    centre = _smooth(centre, PLACE_SIGMA)
-    angle = _smooth(angle, ANGLE_SIGMA)
-    size = np.exp(_smooth(size, SIZE_SIGMA))
-    a, b = size * np.cos(angle), size * np.sin(angle)
-    linear = np.stack([np.stack([a, -b], axis=-1), np.stack([b, a], axis=-1)], axis=-2)
-    shift = centre - linear @ [middle, middle]
-    smooth = np.concatenate([linear, shift[..., None]], axis=-1)
-    return np.stack([faces.invert(matrix) for matrix in smooth])
-
-
-def _smooth(track: FloatArray, sigma: float) -> FloatArray:
-    """A (n,) or (n, k) parameter over time, first through the median, then averaged."""
-    window = (MEDIAN_FRAMES, 1)[: track.ndim]
-    steady = median_filter(track, size=window, mode="nearest")
-    return gaussian_filter1d(steady, sigma, axis=0, mode="nearest")
 
 
 def crop(region: Region, matrix: FloatArray) -> Frame:

@@ -29,6 +29,12 @@ _TEMPLATE = np.array(
 _TEMPLATE_MARGIN = 1.0  # rows and columns 1..128 of the template's picture are kept
 _ALIGNED_POINTS = slice(27, 45)
 
+# Frames over which the alignment of a clip is averaged. Real heads move and turn within a few
+# frames but do not change in size within half a second, where a blink (5 to 8 frames) pulls at the
+# points that the size is measured by.
+_MEDIAN_FRAMES = 5
+_PLACE_SIGMA, _ANGLE_SIGMA, _SIZE_SIGMA = 2.0, 4.0, 10.0
+
 
 def crop_matrix(landmarks: npt.ArrayLike) -> FloatArray:
     """The similarity transform that takes the face to the crop.
@@ -126,6 +132,46 @@ def warp(image: npt.ArrayLike, matrix: npt.ArrayLike, size: int = CROP_SIZE) -> 
     ]
     out = np.stack([np.asarray(band) for band in bands], axis=-1)
     return np.clip(np.rint(out), 0, 255).astype(np.uint8)
+
+
+def smooth_alignment(landmarks: npt.ArrayLike) -> FloatArray:
+    """The crop of every frame of a clip, without what blinks and the predictor's noise do to it.
+
+    A similarity transform has four parameters: where the crop's centre lies in the frame (2), its
+    angle, and the logarithm of its size. Each is freed of single outliers by a running median and
+    then averaged with a Gaussian, symmetric in time so that the crop does not lag.
+
+    Args:
+        landmarks: (n, 68, 2) pixels of the frames.
+
+    Returns:
+        (n, 2, 3) float64, pixel of frame -> pixel of crop.
+    """
+    back = np.stack([invert(crop_matrix(points)) for points in np.asarray(landmarks)])
+    middle = (CROP_SIZE - 1) / 2
+    centre = back @ [middle, middle, 1.0]  # (n, 2)
+    angle = np.unwrap(np.arctan2(back[:, 1, 0], back[:, 0, 0]))
+    size = np.log(np.hypot(back[:, 0, 0], back[:, 1, 0]))
+    centre = _smooth(centre, _PLACE_SIGMA)
+    angle = _smooth(angle, _ANGLE_SIGMA)
+    size = np.exp(_smooth(size, _SIZE_SIGMA))
+    a, b = size * np.cos(angle), size * np.sin(angle)
+    linear = np.stack([np.stack([a, -b], axis=-1), np.stack([b, a], axis=-1)], axis=-2)
+    shift = centre - linear @ [middle, middle]
+    smooth = np.concatenate([linear, shift[..., None]], axis=-1)
+    return np.stack([invert(matrix) for matrix in smooth])
+
+
+def _smooth(track: FloatArray, sigma: float) -> FloatArray:
+    """A (n,) or (n, k) parameter over time, first through the median, then averaged."""
+    from scipy.ndimage import (
+        gaussian_filter1d,
+        median_filter,
+    )  # who aligns one picture goes without
+
+    window = (_MEDIAN_FRAMES, 1)[: track.ndim]
+    steady = median_filter(track, size=window, mode="nearest")
+    return gaussian_filter1d(steady, sigma, axis=0, mode="nearest")
 
 
 # Nose tip, chin, outer eye corners and mouth corners of a generic head, in its own units: x to the

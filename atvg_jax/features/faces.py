@@ -22,6 +22,7 @@ from atvg_jax.features.alignment import (
     fit_similarity,
     head_pose,
     invert,
+    smooth_alignment,
     warp,
 )
 from atvg_jax.features.images import check_frame
@@ -29,7 +30,7 @@ from atvg_jax.features.images import check_frame
 __all__ = [
     "CROP_SIZE", "AlignedFace", "Face", "FaceTracker", "align", "apply", "crop_matrix", "detect",
     "fit_similarity", "head_pose", "invert", "landmark_box", "predict_landmarks",
-    "stable_landmarks", "warp",
+    "smooth_alignment", "stable_landmarks", "warp",
 ]  # fmt: skip
 
 Frame = npt.NDArray[np.uint8]

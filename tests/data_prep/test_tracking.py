@@ -91,7 +91,7 @@ class TestSmoothing:
 
     def test_a_still_face_gives_its_own_crop(self):
         points = np.repeat(self.shape()[None], 20, axis=0)
-        matrices = tracking.smooth_alignment(points)
+        matrices = faces.smooth_alignment(points)
         expected = np.repeat(faces.crop_matrix(points[0])[None], 20, axis=0)
         np.testing.assert_allclose(matrices, expected, atol=1e-6)
 
@@ -99,7 +99,7 @@ class TestSmoothing:
         still = np.repeat(self.shape()[None], 100, axis=0)
         noisy = still + np.random.default_rng(0).normal(0, 1.0, still.shape)
         single = np.stack([faces.crop_matrix(points) for points in noisy])
-        smooth = tracking.smooth_alignment(noisy)
+        smooth = faces.smooth_alignment(noisy)
 
         def shake(matrices):
             """Pixels that a still face moves by between neighbouring frames of the crop."""
@@ -115,7 +115,7 @@ class TestSmoothing:
             gap = still[:, lower] - still[:, upper]
             blinking[:, upper] += gap * closed
         single = np.stack([faces.crop_matrix(points) for points in blinking])
-        smooth = tracking.smooth_alignment(blinking)
+        smooth = faces.smooth_alignment(blinking)
 
         def zoom(matrices):
             size = np.hypot(matrices[:, 0, 0], matrices[:, 1, 0])
@@ -128,6 +128,6 @@ class TestSmoothing:
         frames = np.arange(80)[:, None, None]
         sway = 40 * np.sin(2 * np.pi * frames / 25)  # pixels: to and fro within a second
         points = self.shape()[None] + sway * [1.0, 0.3]
-        seen = self.crops(tracking.smooth_alignment(points), points)
+        seen = self.crops(faces.smooth_alignment(points), points)
         rest = self.crops([faces.crop_matrix(self.shape())], [self.shape()])
         assert np.abs(seen - rest).max() < 12
