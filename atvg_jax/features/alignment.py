@@ -164,10 +164,8 @@ def smooth_alignment(landmarks: npt.ArrayLike) -> FloatArray:
 
 def _smooth(track: FloatArray, sigma: float) -> FloatArray:
     """A (n,) or (n, k) parameter over time, first through the median, then averaged."""
-    from scipy.ndimage import (
-        gaussian_filter1d,
-        median_filter,
-    )  # who aligns one picture goes without
+    # Imported here: whoever aligns a single picture does without.
+    from scipy.ndimage import gaussian_filter1d, median_filter
 
     window = (_MEDIAN_FRAMES, 1)[: track.ndim]
     steady = median_filter(track, size=window, mode="nearest")
