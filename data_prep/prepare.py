@@ -4,6 +4,7 @@ The same code runs in this machine's worker processes and on a cluster; it impor
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import math
@@ -18,7 +19,7 @@ from atvg_jax.data.schema import CONTEXT_ROWS, Example
 from atvg_jax.errors import InputError
 from atvg_jax.features import audio, faces, images, video
 from atvg_jax.features.landmarks import LandmarkNormaliser
-from data_prep import tracking
+from data_prep import face_boxes, tracking
 from data_prep.corpora.clip import Clip
 
 REVISION = 2
@@ -146,12 +147,26 @@ def examples(clip: Clip, settings: PrepareSettings, dropped: Counter[str]) -> It
     Raises:
         InputError: the clip cannot be read to its end, or has no sound.
     """
-    waveform = _sound(clip)
+    boxes = None if clip.boxes is None else face_boxes.read(clip.boxes)
+    begin = 0 if boxes is None else boxes.start
+    waveform = _sound(clip, begin)
     # Sound that is early began before the picture did; frames without theirs are passed over.
     first = math.ceil(max(0.0, -clip.audio_offset) * audio.FRAME_RATE)
     end = audio.frame_count(len(waveform)) + SOUND_MAY_END_EARLY
-    frames = itertools.islice(video.iter_frames(clip.video), end)
-    for stretch in tracking.stretches(frames, settings.shortest, settings.longest, first):
+    if boxes is None:
+        follow = tracking.any_face
+    else:
+        end = min(end, len(boxes.boxes))
+        follow = functools.partial(face_boxes.LedTracker, boxes)
+    # One thread: there are as many processes as cores, and what comes of a damaged picture must
+    # not depend on how many decode.
+    pictures = itertools.islice(video.iter_frames(clip.video, start=begin, threads=1), end)
+    picture = next(pictures, None)
+    if picture is None:
+        message = f"{clip.video}: it ends before frame {begin}, the clip's first"
+        raise InputError(message, reason="too_short")
+    frames = itertools.chain([picture], pictures)
+    for stretch in tracking.stretches(frames, settings.shortest, settings.longest, first, follow):
         if isinstance(stretch, int):
             dropped["too_short"] += stretch
             continue
@@ -162,8 +177,12 @@ def examples(clip: Clip, settings: PrepareSettings, dropped: Counter[str]) -> It
             yield made
 
 
-def _sound(clip: Clip) -> npt.NDArray[np.float32]:
-    """(N,) float32 at 16 kHz in step with the picture: sample 0 belongs to its first frame.
+def _sound(clip: Clip, begin: int) -> npt.NDArray[np.float32]:
+    """(N,) float32 at 16 kHz in step with the picture: sample 0 belongs to the clip's first frame.
+
+    Args:
+        clip: the clip.
+        begin: which frame of the video that is.
 
     Raises:
         InputError: there is none, or it is silent throughout.
@@ -171,6 +190,8 @@ def _sound(clip: Clip) -> npt.NDArray[np.float32]:
     if clip.audio is not None and not clip.audio.is_file():
         raise InputError(f"{clip.video}: its sound {clip.audio} is missing", reason="no_audio")
     waveform = video.read_waveform(clip.audio or clip.video)
+    if clip.audio is None:
+        waveform = waveform[begin * audio.SAMPLES_PER_FRAME :]
     late = round(clip.audio_offset * audio.SAMPLE_RATE)
     waveform = waveform[late:] if late >= 0 else np.pad(waveform, (-late, 0))
     if not len(waveform) or np.abs(waveform).max() < SILENCE:

@@ -67,9 +67,9 @@ def key(clip: Clip, settings: dict[str, Any]) -> str:
     facts = {
         name: value
         for name, value in dataclasses.asdict(clip).items()
-        if name not in ("video", "audio", "split")
+        if name not in ("video", "audio", "boxes", "split")
     }
-    for name, path in (("video", clip.video), ("audio", clip.audio)):
+    for name, path in (("video", clip.video), ("audio", clip.audio), ("boxes", clip.boxes)):
         try:
             status = os.stat(path) if path else None
             facts[name] = [status.st_size, status.st_mtime_ns] if status else None

@@ -1,6 +1,6 @@
 """One face through a video: stretches without a cut, and an alignment that does not shake."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from atvg_jax.features import faces
+from data_prep.face_boxes import Tracker
 
 FloatArray = npt.NDArray[np.float64]
 Frame = npt.NDArray[np.uint8]
@@ -38,8 +39,17 @@ class Stretch(NamedTuple):
     regions: list[Region]  # n
 
 
+def any_face(_number: int) -> Tracker:
+    """What follows the best face from a frame on, whichever it is."""
+    return faces.FaceTracker()
+
+
 def stretches(
-    frames: Iterable[Frame], shortest: int, longest: int, first: int = 0
+    frames: Iterable[Frame],
+    shortest: int,
+    longest: int,
+    first: int = 0,
+    tracker_from: Callable[[int], Tracker] = any_face,
 ) -> Iterator[Stretch | int]:
     """Follows the face through a video and cuts it where it stops being one steady face.
 
@@ -52,11 +62,12 @@ def stretches(
         longest: longer ones are cut into pieces of this length, and a last one of at least
             ``shortest``.
         first: frames before this one are passed over.
+        tracker_from: makes what follows a face from a frame on, given the frame's number.
 
     Yields:
         Stretches in order; for frames between them that show a face too briefly, their number.
     """
-    tracker = faces.FaceTracker()
+    tracker = tracker_from(first)
     before: FloatArray | None = None
     glance: FloatArray | None = None
     kept: list[tuple[FloatArray, Region]] = []
@@ -67,11 +78,11 @@ def stretches(
         last_glance, glance = glance, _glance(frame)
         cut = last_glance is not None and _changed(last_glance, glance)
         if cut:
-            tracker = faces.FaceTracker()
+            tracker = tracker_from(number)
         points = tracker.track(frame)
         if points is not None and before is not None and not cut and _jumped(before, points):
             cut = True
-            tracker = faces.FaceTracker()
+            tracker = tracker_from(number)
             points = tracker.track(frame)
         if (cut or points is None) and kept:
             yield _finish(start, kept, shortest)

@@ -5,6 +5,7 @@ of the ffmpeg program silently give part of it; all that it raises becomes an ``
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ _SOUND_JITTER = 0.04  # seconds by which time stamps of sound may differ from th
 _USUAL_RATES = (1.0, 1000.0)  # frame rates that are believed, Hz
 _FALLBACK_RATE = 25.0
 _EXACT_FORMATS = {"mp4", "matroska", "flac"}  # others estimate how long they last
+_SKIP_LEAD = 2.0  # seconds before what is wanted that decoding begins at, at the latest
 _DECLARED_SLACK = 0.15  # seconds that a file may end before its header says
 
 
@@ -124,28 +126,40 @@ def source_rate(stream: Any) -> float:
     return 0.0
 
 
-def pictures(path: PathLike, container: Any, stream: Any) -> Iterator[Picture]:
+def pictures(path: PathLike, container: Any, stream: Any, start: float = 0.0) -> Iterator[Picture]:
     """The pictures of a stream in order, times strictly increasing.
+
+    Args:
+        path: of the file, for errors.
+        container: the open file, not read from yet.
+        stream: its video stream.
+        start: seconds since the first picture. The picture on show then and some before it come
+            first; those further back do not matter, and are skipped where the file allows it.
 
     Raises:
         InputError: ``unreadable`` where decoding fails or a picture is damaged, where time stamps
-        leap, or where
-            the file ends before its header says, however late that is noticed.
+            leap, or where the file ends before its header says, however late that is noticed.
     """
     usual = 1.0 / (source_rate(stream) or _FALLBACK_RATE)
-    origin: float | None = None
-    matrix = np.zeros(0, np.int32)
+    origin = _skip(path, container, stream, start) if start > _SKIP_LEAD else None
+    whole_from = -math.inf if origin is None else origin + start - _SKIP_LEAD / 2
+    matrix: npt.NDArray[np.int32] | None = None
     time = duration = 0.0
     for frame in _progressive(path, container, stream):
+        if matrix is None and frame.is_corrupt and (frame.time or 0.0) < whole_from:
+            continue  # it leans on pictures before the one that was skipped to
         if origin is None:
             origin = frame.time or 0.0
-            matrix = _display_matrix(frame)
+        elif matrix is None:  # the first after those that were skipped
+            time = frame.time - origin
         elif frame.time is None or frame.time - origin <= time:  # a missing or repeated time stamp
             time += usual
         elif frame.time - origin - time > _LONGEST_GAP:
             raise unreadable(path, f"no picture for {frame.time - origin - time:.0f} s")
         else:
             time = frame.time - origin
+        if matrix is None:
+            matrix = _display_matrix(frame)
         if frame.is_corrupt:
             raise unreadable(path, f"a damaged picture {time:.2f} s from the start")
         duration = usual
@@ -157,6 +171,34 @@ def pictures(path: PathLike, container: Any, stream: Any) -> Iterator[Picture]:
     declared = _declared_end(container, stream, origin)
     if declared - (time + duration) > max(_DECLARED_SLACK, 2 * usual):
         raise unreadable(path, f"it ends after {time + duration:.1f} of {declared:.1f} s")
+
+
+def _skip(path: PathLike, container: Any, stream: Any, start: float) -> float | None:
+    """Has a stream go on shortly before ``start`` seconds after its first picture.
+
+    Tried with the file opened again first, because what has failed cannot always be taken back.
+
+    Returns:
+        The time stamp of the first picture, in seconds; None where the file cannot be skipped in,
+        which is then read from its start.
+    """
+    with open_media(path) as trial:
+        same = video_stream(trial)
+        first = next(_decoded(path, trial, same), None)
+        if first is None or first.time is None:
+            return None
+        place = round((first.time + start - _SKIP_LEAD) / same.time_base)
+        try:
+            trial.seek(place, stream=same)
+            found = next(_decoded(path, trial, same), None)
+        except (av.error.FFmpegError, InputError):
+            return None
+        # Some files have no index, and a guess may lie too late.
+        if found is None or found.time is None or found.time > first.time + start - _SKIP_LEAD / 2:
+            return None
+    with decoding(path):
+        container.seek(place, stream=stream)
+    return float(first.time)
 
 
 def _progressive(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:

@@ -56,7 +56,10 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
 
 
 def iter_frames(
-    path: str | os.PathLike[str], frame_rate: float = audio.FRAME_RATE
+    path: str | os.PathLike[str],
+    frame_rate: float = audio.FRAME_RATE,
+    start: int = 0,
+    threads: int = 0,
 ) -> Iterator[Frame]:
     """Pictures of a video at a constant rate, whatever rate or time stamps the file has.
 
@@ -67,6 +70,9 @@ def iter_frames(
     Args:
         path: of the video.
         frame_rate: of the output, Hz.
+        start: frame to begin with. What lies before is skipped and not decoded, where the file
+            allows it.
+        threads: that decode; 0: as many as there are cores.
 
     Yields:
         (H, W, 3) uint8 RGB. Repeated pictures are the same array; do not write into it.
@@ -82,19 +88,20 @@ def iter_frames(
         if stream is None:
             raise InputError(f"{path}: has no video; give a video file", reason="no_video")
         stream.thread_type = "AUTO"
-        slot = 0  # of the next picture to give
+        stream.codec_context.thread_count = threads
+        slot = start  # of the next picture to give
         shown: Frame | None = None
         position = end = 0.0  # of `shown`, in output frames
-        for picture in decoding.pictures(path, container, stream):
-            start = picture.time * frame_rate
+        for picture in decoding.pictures(path, container, stream, start / frame_rate):
+            begin = picture.time * frame_rate
             if shown is not None:
                 # The new picture takes over half-way between the two, after a gap half a slot
                 # early.
-                change = max((position + start) / 2, start - 0.5)
+                change = max((position + begin) / 2, begin - 0.5)
                 while slot <= change - 1e-6:
                     yield shown
                     slot += 1
-            position, end = start, start + picture.duration * frame_rate
+            position, end = begin, begin + picture.duration * frame_rate
             shown = decoding.to_rgb(picture, stream)
         while shown is not None and (slot == 0 or slot <= end - 0.5 + 1e-6):
             yield shown

@@ -16,6 +16,7 @@ CORPORA = {
     "grid": "data_prep.corpora.grid",
     "lrw": "data_prep.corpora.lrw",
     "synthetic": "data_prep.corpora.synthetic",
+    "voxceleb1": "data_prep.corpora.voxceleb1",
     "voxceleb2": "data_prep.corpora.voxceleb2",
 }
 

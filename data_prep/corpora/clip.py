@@ -34,10 +34,12 @@ class Clip:
         speaker: who talks. The same person has the same name in all of the corpus, and is in one
             split only unless the corpus's own splits say otherwise.
         split: ``train``, ``validation`` or ``test``.
-        audio: a separate sound file that starts together with the video's first picture; None
+        audio: a separate sound file that starts together with the clip's first picture; None
             where the sound is inside the video.
         audio_offset: seconds that the sound is late against the picture (negative: early).
         text: what is said, where known.
+        boxes: a text file of VoxCeleb with the place of the face in some frames of the video: the
+            clip is these frames and that face. None: the clip is the whole video.
         words: the same word by word, where the corpus tells when each is said.
     """
 
@@ -48,6 +50,7 @@ class Clip:
     audio: Path | None = None
     audio_offset: float = 0.0
     text: str = ""
+    boxes: Path | None = None
     words: tuple[Word, ...] = ()
 
     def __post_init__(self):

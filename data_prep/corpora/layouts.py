@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from atvg_jax.errors import InputError
@@ -83,11 +83,15 @@ def files(root: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_file() and not e.name.startswith("."))
 
 
-def walk(source: Path) -> Iterator[Path]:
+def walk(source: Path, leave_out: Collection[Path] = ()) -> Iterator[Path]:
     """The files of a tree, folder by folder, sorted; hidden files and folders are left out.
 
     Links are followed, because a folder of links is a common way to put a corpus together; a folder
     that was seen already is not entered again, so that links cannot go round in circles.
+
+    Args:
+        source: the tree.
+        leave_out: folders that are not looked into.
     """
     seen: set[tuple[int, int]] = set()
     for folder, inside, names in os.walk(source, followlinks=True):
@@ -96,7 +100,11 @@ def walk(source: Path) -> Iterator[Path]:
             inside.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        inside[:] = sorted(
+            name
+            for name in inside
+            if not name.startswith(".") and Path(folder, name) not in leave_out
+        )
         for name in sorted(names):
             if not name.startswith("."):
                 yield Path(folder, name)

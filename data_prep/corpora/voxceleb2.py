@@ -12,13 +12,11 @@ people are held out by the hash alone.
 from collections.abc import Iterator
 from pathlib import Path
 
-from atvg_jax.errors import InputError
 from data_prep.corpora.clip import Clip
 from data_prep.corpora.layouts import files, folders, wrong_corpus
-from data_prep.corpora.splits import split_by_speaker
+from data_prep.corpora.voxceleb_people import SETS, splits
 
 METADATA = "vox2_meta.csv"
-SETS = ("dev", "test")
 VIDEOS, SOUNDS = "mp4", ("aac", "m4a", "wav")
 """Folders in a set; sound that somebody has converted is as good."""
 SOUND_SUFFIXES = (".m4a", ".aac", ".wav", ".flac")
@@ -40,7 +38,7 @@ def clips(source: Path) -> Iterator[Clip]:
     roots = [source / name for name in SETS if (source / name / VIDEOS).is_dir()]
     roots = roots or [source]
     people = {(root, person) for root in roots for person in folders(root / VIDEOS)}
-    splits = _splits(source, people)
+    split = splits(source, METADATA, people)
     found = False
     for root in roots:
         sound = next((root / name for name in SOUNDS if (root / name).is_dir()), None)
@@ -58,7 +56,7 @@ def clips(source: Path) -> Iterator[Clip]:
                         clip_id=(part / name).relative_to(source).as_posix(),
                         video=part / name,
                         speaker=person,
-                        split=splits[person],
+                        split=split[person],
                         # With no folder of sounds at all, somebody has put them into the videos.
                         audio=sound and sound / person / video / beside.get(stem, missing),
                     )
@@ -73,45 +71,3 @@ def _sounds(folder: Path) -> dict[str, str]:
     for suffix in reversed(SOUND_SUFFIXES):
         found |= {n.removesuffix(suffix): n for n in files(folder) if n.endswith(suffix)}
     return found
-
-
-def _splits(source: Path, people: set[tuple[Path, str]]) -> dict[str, str]:
-    """The split of each person."""
-    named = {person for _, person in people}
-    sets = {}
-    if len({root for root, _ in people}) > 1:
-        sets = {person: root.name for root, person in sorted(people)}  # in both: held out
-    sets |= _read_metadata(source)
-    if not sets:
-        return split_by_speaker(named)
-    test = {person for person in named if sets.get(person) == "test"}
-    return split_by_speaker(named - test, test=False) | dict.fromkeys(test, "test")
-
-
-def _read_metadata(source: Path) -> dict[str, str]:
-    """``{person: set}`` of the metadata file in or above the source; empty where there is none."""
-    path = next((p / METADATA for p in (source, source.parent) if (p / METADATA).is_file()), None)
-    if path is None:
-        return {}
-    try:
-        head, *lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} is no text with a line a person: {error}") from error
-    # Columns are set apart by commas, and padded with blanks or tabs.
-    names = [name.strip().lower() for name in head.split(",")]
-    try:
-        person, kind = names.index("voxceleb2 id"), names.index("set")
-    except ValueError:
-        raise InputError(
-            f"{path} has the columns {', '.join(names)}: VoxCeleb2 ID and Set are needed; "
-            "get it again, or take it away to hold people out by a hash of their names"
-        ) from None
-    sets = {}
-    for number, line in enumerate(lines, start=2):
-        cells = [cell.strip() for cell in line.split(",")]
-        if not line.strip():
-            continue
-        if len(cells) != len(names) or cells[kind] not in SETS:
-            raise InputError(f"{path}, line {number}: {line.strip()!r} has no set dev or test")
-        sets[cells[person]] = cells[kind]
-    return sets

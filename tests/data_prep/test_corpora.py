@@ -295,10 +295,11 @@ class TestWrongCorpus:
         "lrw": "lipreading_mp4/ABOUT/train/ABOUT_00001.mp4",
         "grid": "s1/bbaf2n.mpg",
         "voxceleb2": "dev/mp4/id00012/abc/00001.mp4",
+        "voxceleb1": "txt/id10001/abc/00001.txt",
         "folder": "holiday/beach.mov",
     }
 
-    @pytest.mark.parametrize("given", ["lrw", "grid", "voxceleb2"])
+    @pytest.mark.parametrize("given", ["lrw", "grid", "voxceleb1", "voxceleb2"])
     def test_it_names_what_was_found_and_what_it_looks_like(self, tmp_path, given):
         for other, path in self.TREES.items():
             if other == given:
@@ -317,7 +318,7 @@ class TestWrongCorpus:
         with pytest.raises(InputError, match=r"data/LRW looks like --corpus=lrw"):
             list(corpora.clips("lrw", tmp_path / "data"))
 
-    @pytest.mark.parametrize("corpus", ["lrw", "grid", "voxceleb2"])
+    @pytest.mark.parametrize("corpus", ["lrw", "grid", "voxceleb1", "voxceleb2"])
     def test_nothing_there(self, tmp_path, corpus):
         with pytest.raises(InputError, match="is not a folder"):
             list(corpora.clips(corpus, tmp_path / "absent"))

@@ -127,6 +127,46 @@ def test_another_output_rate(tmp_path):
         next(video.iter_frames(path, frame_rate=0))
 
 
+def groups(stream):
+    """A picture that stands alone every 12, and pictures that lean on later ones."""
+    stream.codec_context.gop_size, stream.codec_context.max_b_frames = 12, 2
+    if stream.codec_context.name == "libx264":  # also on those of the group before
+        stream.options = {"x264-params": "open-gop=1:keyint=12"}
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "time_base", "late"),
+    [
+        ("a.mp4", "libx264", Fraction(1, 90000), 0.0),
+        ("late.mp4", "libx264", Fraction(1, 90000), 3.0),
+        ("a.mkv", "libx264", Fraction(1, 90000), 0.0),
+        ("a.ts", "libx264", Fraction(1, 90000), 0.0),
+        ("a.mpg", "mpeg1video", Fraction(1, 25), 0.0),
+        ("a.264", "libx264", Fraction(1, 90000), 0.0),  # without times, and without an index
+    ],
+)
+def test_a_later_start_gives_the_same_frames(tmp_path, name, codec, time_base, late):
+    times = np.arange(110) / 25 + late
+    path = write_file(
+        tmp_path / name, times, codecs=(codec, "aac"), time_base=time_base, change_stream=groups
+    )
+    whole = list(video.iter_frames(path))
+    for start in (1, 55, 61, 72, 109, 130):
+        frames = list(video.iter_frames(path, start=start))
+        assert len(frames) == max(0, 110 - start)
+        for found, expected in zip(frames, whole[start:], strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_what_lies_before_a_later_start_is_not_decoded(tmp_path, monkeypatch):
+    path = write_file(tmp_path / "a.mp4", np.arange(400) / 25, change_stream=groups)
+    seen = []
+    to_rgb = video.decoding.to_rgb
+    monkeypatch.setattr(video.decoding, "to_rgb", lambda *given: seen.append(1) or to_rgb(*given))
+    next(video.iter_frames(path, start=350))
+    assert len(seen) < 90
+
+
 def corner_picture(_):
     """Black, top left quarter red, bottom left quarter green."""
     picture = np.zeros((48, 64, 3), np.uint8)
