@@ -70,7 +70,6 @@ def _compact(c: ConfigDict) -> None:
 
 def _single(c: ConfigDict) -> None:
     c.architecture = "at_single"
-    del c.model.dropout_rate  # is on the way into the recurrence
 
 
 def _smoke(c: ConfigDict) -> None:

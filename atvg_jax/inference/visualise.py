@@ -5,27 +5,13 @@ import functools
 import numpy as np
 from PIL import Image, ImageDraw
 
+from atvg_jax.features import drawing
+
 PANEL_SIZE = 256
 CAPTION_HEIGHT = 20
-# Normalised landmarks are centred and a face is about 0.35 wide: this many panel widths a unit.
-LANDMARK_ZOOM = 2.0
-BACKGROUND = (16, 16, 20)
 INK = (235, 235, 235)
 LINES = (120, 200, 255)
 MOUTH = (255, 140, 110)
-# The 68 iBUG points as strokes: first, last, whether the stroke closes.
-STROKES = (
-    (0, 16, False),  # jaw
-    (17, 21, False),  # brows
-    (22, 26, False),
-    (27, 30, False),  # nose
-    (31, 35, False),
-    (36, 41, True),  # eyes
-    (42, 47, True),
-    (48, 59, True),  # lips
-    (60, 67, True),
-)
-FIRST_MOUTH_POINT = 48
 # Dark to bright through blue, magenta and yellow: attention from 0 to 1.
 HEAT = np.array([(8, 8, 24), (64, 24, 120), (190, 55, 90), (250, 150, 40), (252, 250, 190)], float)
 
@@ -48,17 +34,7 @@ def draw_landmarks(landmarks: np.ndarray, size: int = PANEL_SIZE) -> np.ndarray:
     Returns:
         ``(size, size, 3)`` uint8.
     """
-    # Drawn at twice the size and shrunk: Pillow's lines are not antialiased.
-    picture = Image.new("RGB", (2 * size, 2 * size), BACKGROUND)
-    pen = ImageDraw.Draw(picture)
-    points = (np.asarray(landmarks, float) * LANDMARK_ZOOM + 0.5) * 2 * size
-    for first, last, closes in STROKES:
-        stroke = [tuple(point) for point in points[first : last + 1]]
-        if closes:
-            stroke.append(stroke[0])
-        colour = MOUTH if first >= FIRST_MOUTH_POINT else LINES
-        pen.line(stroke, fill=colour, width=max(2, size // 64), joint="curve")
-    return np.asarray(picture.resize((size, size), Image.Resampling.BOX))
+    return drawing.draw([(landmarks, drawing.FACE, LINES), (landmarks, drawing.LIPS, MOUTH)], size)
 
 
 def attention_picture(attention: np.ndarray) -> np.ndarray:
@@ -76,7 +52,7 @@ def attention_picture(attention: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _captions(names: tuple[str, ...]) -> np.ndarray:
-    strip = Image.new("RGB", (PANEL_SIZE * len(names), CAPTION_HEIGHT), BACKGROUND)
+    strip = Image.new("RGB", (PANEL_SIZE * len(names), CAPTION_HEIGHT), drawing.BACKGROUND)
     pen = ImageDraw.Draw(strip)
     for position, name in enumerate(names):
         pen.text(((position + 0.5) * PANEL_SIZE, 4), name, fill=INK, anchor="ma")

@@ -130,11 +130,13 @@ class ATNetSingle(nn.Module):
     Attributes:
         width: multiplies every hidden channel count.
         components: PCA components out.
+        dropout_rate: on the encoded sound, in training alone; 0 as published.
         dtype: of the computation.
     """
 
     width: float = 1.0
     components: int = 6
+    dropout_rate: float = 0.0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -143,6 +145,7 @@ class ATNetSingle(nn.Module):
         lead = mfcc.shape[:-2]
         encoder = AudioEncoder(norm=False, width=self.width, dtype=self.dtype, name="audio_encoder")
         x = encoder(mfcc.reshape(-1, *mfcc.shape[-2:]), train)
+        x = nn.Dropout(self.dropout_rate, name="dropout")(x, deterministic=not train)
         output = Linear(
             self.components, relu=False, width=self.width, dtype=self.dtype, name="output"
         )

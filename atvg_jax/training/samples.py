@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from atvg_jax.features import images, landmarks, video
+from atvg_jax.features import drawing, images, landmarks, video
 
 FOLDER = "samples"
 CLIPS_SHOWN = 4
@@ -17,24 +17,11 @@ FRAME_RATE = 25
 
 _SIZE = 128
 _CAPTION = 16
-_BACKGROUND = (20, 20, 24)
 _INK = (235, 235, 235)
 _TRUE = (90, 210, 130)
 _MADE = (255, 120, 90)
-# Normalised faces are about 0.5 wide, mouths about 0.2.
-_FACE_ZOOM = 1.6
+# The mouth of a normalised face is about 0.13 wide.
 _MOUTH_ZOOM = 6.0
-# First and last iBUG point of each line, and whether it closes.
-_LINES = (
-    (0, 16, False),
-    (17, 21, False),
-    (22, 26, False),
-    (27, 35, False),
-    (36, 41, True),
-    (42, 47, True),
-)
-_LIPS = ((48, 59, True), (60, 67, True))
-
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -88,13 +75,13 @@ def _vg_row(batch: Arrays, outputs: Arrays, clip: int, t: int) -> np.ndarray:
         _pixels(outputs["frames"][clip, t]),
         np.broadcast_to(attention, (*attention.shape[:2], 3)),
         _pixels(outputs["motion"][clip, t]),
-        _draw([(batch["landmarks"][clip, t], _TRUE)], _LINES + _LIPS, _FACE_ZOOM),
+        _face(batch["landmarks"][clip, t]),
     ]
     return np.concatenate(cells, axis=1)
 
 
 def _with_captions(picture: np.ndarray) -> np.ndarray:
-    strip = Image.new("RGB", (picture.shape[1], _CAPTION), _BACKGROUND)
+    strip = Image.new("RGB", (picture.shape[1], _CAPTION), drawing.BACKGROUND)
     pen = ImageDraw.Draw(strip)
     for column, caption in enumerate(_CAPTIONS):
         pen.text((column * _SIZE + 4, 2), caption, fill=_INK)
@@ -116,12 +103,7 @@ def at_picture(target: np.ndarray, made: np.ndarray) -> np.ndarray:
     rows = []
     for clip in range(min(CLIPS_SHOWN, len(target))):
         mouths = [
-            _draw(
-                [(target[clip, t], _TRUE), (made[clip, t], _MADE)],
-                _LIPS,
-                _MOUTH_ZOOM,
-                centre=landmarks.from_model(target[clip, t])[48:68].mean(axis=0),
-            )
+            _mouths(landmarks.from_model(target[clip, t]), landmarks.from_model(made[clip, t]))
             for t in times
         ]
         openings = [
@@ -129,7 +111,7 @@ def at_picture(target: np.ndarray, made: np.ndarray) -> np.ndarray:
         ]
         rows.append(np.concatenate([*mouths, _curves(openings)], axis=1))
     picture = np.concatenate(rows)
-    strip = Image.new("RGB", (picture.shape[1], _CAPTION), _BACKGROUND)
+    strip = Image.new("RGB", (picture.shape[1], _CAPTION), drawing.BACKGROUND)
     pen = ImageDraw.Draw(strip)
     for column, t in enumerate(times):
         pen.text((column * _SIZE + 4, 2), f"{t / FRAME_RATE:.2f} s", fill=_INK)
@@ -139,31 +121,22 @@ def at_picture(target: np.ndarray, made: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(strip), picture])
 
 
-def _draw(
-    shapes: list[tuple[np.ndarray, tuple[int, int, int]]],
-    lines: tuple[tuple[int, int, bool], ...],
-    zoom: float,
-    centre: np.ndarray | None = None,
-) -> np.ndarray:
-    """Draws shapes of (136,) in model units, each in its colour, on one 128 x 128 picture."""
-    # At twice the size and then halved, since Pillow's lines are not antialiased.
-    picture = Image.new("RGB", (2 * _SIZE, 2 * _SIZE), _BACKGROUND)
-    pen = ImageDraw.Draw(picture)
-    for shape, colour in shapes:
-        points: np.ndarray = landmarks.from_model(shape)
-        points = (points - (0 if centre is None else centre)) * zoom * 2 * _SIZE + _SIZE
-        # A network that has not learned yet may draw anywhere; Pillow wants sane numbers.
-        points = np.clip(np.nan_to_num(points), -_SIZE, 3 * _SIZE)
-        for first, last, closed in lines:
-            line = [tuple(point) for point in points[first : last + 1]]
-            pen.line(line + line[:1] * closed, fill=colour, width=3)
-    return np.asarray(picture.resize((_SIZE, _SIZE), Image.Resampling.BOX))
+def _face(shape: np.ndarray) -> np.ndarray:
+    """Draws a face (136,) in model units."""
+    lines = drawing.FACE + drawing.LIPS
+    return drawing.draw([(landmarks.from_model(shape), lines, _TRUE)], _SIZE)
+
+
+def _mouths(target: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """Draws two mouths of normalised faces (68, 2), the first in the middle."""
+    lips = [(target, drawing.LIPS, _TRUE), (made, drawing.LIPS, _MADE)]
+    return drawing.draw(lips, _SIZE, _MOUTH_ZOOM, centre=target[48:68].mean(axis=0))
 
 
 def _curves(openings: list[np.ndarray]) -> np.ndarray:
     """Plots true and predicted mouth opening (T,) over time: (128, 256, 3)."""
     width, height = 2 * _SIZE, _SIZE
-    picture = Image.new("RGB", (2 * width, 2 * height), _BACKGROUND)
+    picture = Image.new("RGB", (2 * width, 2 * height), drawing.BACKGROUND)
     pen = ImageDraw.Draw(picture)
     top = max(0.3, float(np.nanmax(np.concatenate(openings))))  # a wide open mouth is about 0.4
     for opening, colour in zip(openings, (_TRUE, _MADE), strict=True):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from atvg_jax import command_line, synthesize
 from atvg_jax.errors import InputError
-from atvg_jax.features import video
+from atvg_jax.features import drawing, video
 from atvg_jax.inference import model_directory, visualise
 from atvg_jax.inference.landmark_file import read_landmarks
 
@@ -220,5 +220,5 @@ def test_drawn_landmarks_are_where_the_points_are():
     shape[48:60] = (0.1, 0.2) + 0.02 * np.random.default_rng(0).standard_normal((12, 2))
     drawn = visualise.draw_landmarks(shape, size=200)
     mouth = np.argwhere(drawn[..., 0] > 200)
-    wanted = (np.array([0.2, 0.1]) * visualise.LANDMARK_ZOOM + 0.5) * 200
+    wanted = (np.array([0.2, 0.1]) * drawing.FACE_ZOOM + 0.5) * 200
     assert np.abs(mouth.mean(axis=0) - wanted).max() < 8

@@ -134,3 +134,28 @@ def test_discriminator_takes_any_number_of_frames():
 def test_create_names_what_it_does_not_know(name, settings, named):
     with pytest.raises(InputError, match=named):
         create(name, settings)
+
+
+@pytest.mark.parametrize("name", ["at_net", "at_single"])
+def test_dropout_of_the_speech_networks_is_for_training_alone(name):
+    settings = {"width": 1 / 32, "dropout_rate": 0.5}
+    variables = random_variables(name, settings)
+    model = create(name, settings)
+    rng = np.random.default_rng(0)
+    mfcc = jnp.asarray(rng.standard_normal((2, 3, 28, 12)), jnp.float32)
+    inputs = (jnp.zeros((2, 6)), mfcc) if name == "at_net" else (mfcc,)
+    plain = create(name, {"width": 1 / 32}).apply(variables, *inputs)
+    np.testing.assert_array_equal(model.apply(variables, *inputs), plain)
+
+    def trained(seed):
+        output = model.apply(
+            variables,
+            *inputs,
+            train=True,
+            rngs={"dropout": jax.random.key(seed)},
+            mutable=["batch_stats"],
+        )
+        return np.asarray(output[0])
+
+    assert np.abs(trained(0) - trained(1)).max() > 1e-6
+    np.testing.assert_array_equal(trained(2), trained(2))

@@ -74,7 +74,7 @@ def test_a_run_leaves_the_promised_files(whole_run):
     assert (workdir / "basis.npz").is_file()
     written = json.loads((workdir / "config.json").read_text())
     assert written["network"] == "at_net"
-    assert written["config"]["model"] == {"width": 1 / 32}
+    assert written["config"]["model"] == {"width": 1 / 32, "dropout_rate": 0.0}
     assert written["config"]["steps"] == 4
 
 
