@@ -77,7 +77,11 @@ class Engine:
         self._carries: dict[bool, Any] = {}  # shapes of the state, found by tracing, kept
 
     def portrait(
-        self, crop: np.ndarray, shape: np.ndarray, landmarks_only: bool = False
+        self,
+        crop: np.ndarray,
+        shape: np.ndarray,
+        landmarks_only: bool = False,
+        through_basis: bool = True,
     ) -> Portrait:
         """Computes what depends on the portrait alone.
 
@@ -85,6 +89,8 @@ class Engine:
             crop: (128, 128, 3) uint8, the aligned face.
             shape: (68, 2) its landmarks, normalised.
             landmarks_only: leave VG-net out.
+            through_basis: give VG-net what the basis holds of the shape. Without, the shape itself,
+                for frames from landmarks that did not go through the basis either.
         """
         components = jnp.asarray(self.basis.encode(shape), jnp.float32)[None]  # (1, 6)
         if landmarks_only:
@@ -93,6 +99,8 @@ class Engine:
         # Through the basis, as the landmarks that drive the frames are: what the basis leaves out
         # of the portrait's shape must not look like a movement.
         example = components @ self._directions + self._mean  # (1, 136)
+        if not through_basis:
+            example = jnp.asarray(landmarks.to_model(shape))[None]
         return Portrait(self._encode(self._vg_variables, image, example), components)
 
     def start(self, portrait: Portrait) -> Any:
@@ -132,12 +140,33 @@ class Engine:
         points, at_carry = self._speak_jit(
             self._at_variables, portrait.components, windows[None], at_carry
         )
+        pieces, vg_carry = self._pieces(portrait, points, vg_carry)
+        return pieces, (at_carry, vg_carry)
+
+    def show(self, portrait: Portrait, shapes: np.ndarray, carry: Any) -> tuple[Pieces, Any]:
+        """Makes the next frames from landmarks, without a sound.
+
+        Args:
+            portrait: from ``portrait``.
+            shapes: (n, 68, 2) normalised; every n compiles anew.
+            carry: from ``start``, or from the call before.
+
+        Returns:
+            The frames, and the state after them.
+        """
+        at_carry, vg_carry = carry
+        points = jnp.asarray(landmarks.to_model(shapes))[None]
+        pieces, vg_carry = self._pieces(portrait, points, vg_carry)
+        return pieces, (at_carry, vg_carry)
+
+    def _pieces(self, portrait: Portrait, points: jax.Array, carry: Any) -> tuple[Pieces, Any]:
+        """Landmarks (1, n, 136) -> all that is made of them, VG-net's state."""
         frames = attention = motion = None
         if portrait.features is not None:
-            made, vg_carry = self._show_jit(self._vg_variables, portrait.features, points, vg_carry)
+            made, carry = self._show_jit(self._vg_variables, portrait.features, points, carry)
             frames, attention, motion = (np.asarray(array) for array in made)
         shapes = np.asarray(landmarks.from_model(np.asarray(points[0])), np.float32)
-        return Pieces(frames, attention, motion, shapes), (at_carry, vg_carry)
+        return Pieces(frames, attention, motion, shapes), carry
 
     def _speak(
         self, variables: Any, example: jax.Array, windows: jax.Array, carry: Any

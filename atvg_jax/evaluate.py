@@ -1,0 +1,217 @@
+"""``python -m atvg_jax.evaluate``: scores a model on a prepared split, or any system's videos."""
+
+import argparse
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atvg_jax import command_line
+from atvg_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from atvg_jax.evaluation import judge, report
+    from atvg_jax.evaluation.protocol import Problem
+
+MOST_VIDEOS = 20
+
+
+def parser() -> command_line.Parser:
+    """The flags."""
+    flags = command_line.Parser(
+        "python -m atvg_jax.evaluate",
+        "Scores talking faces: a model on a split of a prepared data set (--model, --data), or any "
+        "system's videos against the real ones of the same names (--real, --generated). Ground "
+        "truth and a static portrait stand beside every score.",
+        "python -m atvg_jax.evaluate --model=models/compact --data=datasets/lrw --split=test "
+        "--out=scores\n  python -m atvg_jax.evaluate --real=videos/real --generated=videos/wav2lip "
+        "--out=scores",
+    )
+    add = flags.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
+    add("--model", type=Path, metavar="DIR", help="model directory")
+    add("--data", type=Path, metavar="DIR", help="prepared data set")
+    add("--split", help="train, validation or test (default)")
+    add(
+        "--baseline_train",
+        type=Path,
+        metavar="DIR",
+        help="data set to fit ridge regression on, as a second way from sound to landmarks",
+    )
+    add("--real", type=Path, metavar="DIR", help="folder of real videos")
+    add("--generated", type=Path, metavar="DIR", help="folder of generated videos")
+    add("--no_cpbd", action="store_true", help="leave sharpness out")
+    add("--no_landmarks", action="store_true", help="find no landmarks in generated frames")
+    add("--no_identity", action="store_true", help="leave identity similarity out")
+    add("--limit", type=int, metavar="N", help="score at most N clips")
+    add(
+        "--videos",
+        type=int,
+        default=MOST_VIDEOS,
+        metavar="N",
+        help=f"show N clips side by side on the page (default {MOST_VIDEOS})",
+    )
+    add("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+    return flags
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raises ``InputError`` for flags that do not go together."""
+    of_model = ("model", "data", "split", "baseline_train")
+    of_videos = ("real", "generated")
+    given = {name for name in (*of_model, *of_videos) if getattr(arguments, name) is not None}
+    if given & set(of_model) and given & set(of_videos):
+        raise InputError("--model with --data, or --real with --generated: not both")
+    needed = of_videos if given & set(of_videos) else ("model", "data")
+    missing = [f"--{name}" for name in needed if name not in given]
+    if missing:
+        raise InputError(
+            f"{' and '.join(missing)} missing: give --model and --data, or --real and --generated"
+        )
+    for name, least in (("limit", 1), ("workers", 1), ("videos", 0)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name}={value}: must be at least {least}")
+    if arguments.out.is_file():
+        raise InputError(f"--out={arguments.out} is a file; give a folder")
+
+
+def settings_of(arguments: argparse.Namespace) -> "judge.Settings":
+    """What is to be measured."""
+    from atvg_jax.evaluation import judge
+
+    return judge.Settings(
+        cpbd=not arguments.no_cpbd,
+        landmarks=not arguments.no_landmarks,
+        identity=not arguments.no_identity,
+    )
+
+
+def run_all(
+    work: Callable[[Any], Any], todo: Iterable[Any], count: int, workers: int | None
+) -> tuple[list[Any], list["Problem"]]:
+    """Does all the work with a progress bar; results and problems apart."""
+    import tqdm
+
+    from atvg_jax.evaluation.protocol import Problem, in_processes
+
+    results: list[Any] = []
+    problems: list[Problem] = []
+    with tqdm.tqdm(total=count, unit="clip", desc="judging") as bar:
+        for result in in_processes(work, todo, workers):
+            (problems if isinstance(result, Problem) else results).append(result)
+            bar.update()
+    return results, problems
+
+
+def evaluate_model(arguments: argparse.Namespace) -> "report.Report":
+    """Scores a model on a split."""
+    import itertools
+
+    from atvg_jax import evaluate_model as join
+    from atvg_jax.data import schema
+    from atvg_jax.data.records import ClipRecords
+    from atvg_jax.evaluation import report
+    from atvg_jax.inference import model_directory
+    from atvg_jax.inference.prepared import PreparedFace
+
+    split = arguments.split or "test"
+    records = ClipRecords(schema.data_files(arguments.data, split))
+    face = PreparedFace(model_directory.read(arguments.model))
+    ridge = None
+    if arguments.baseline_train is not None:
+        ridge = join.fit_ridge(arguments.baseline_train, face.basis)
+    count = min(len(records), arguments.limit or len(records))
+    if not count:
+        raise InputError(f"{arguments.data}: its {split} split is empty")
+    videos_folder = arguments.out / report.VIDEOS_FOLDER if arguments.videos else None
+    todo = join.tasks(
+        face, records, settings_of(arguments), ridge, videos_folder, arguments.videos, count
+    )
+    judged, problems = run_all(join.judge_task, todo, count, arguments.workers)
+    settings = {
+        "model": str(arguments.model),
+        "data": str(arguments.data),
+        "split": split,
+        "clips": count,
+        "portrait": "each clip's first frame, which is not scored",
+        "ridge_penalty": None if ridge is None else ridge.penalty,
+    }
+    frames = list(itertools.chain.from_iterable(one.frames for one in judged))
+    landmarks = list(itertools.chain.from_iterable(one.landmarks for one in judged))
+    return report.Report(
+        f"{arguments.model.name} on {arguments.data.name}, {split}",
+        settings,
+        [
+            report.Table("frames", "Frames", frames),
+            report.Table("landmarks", "Landmarks", landmarks),
+        ],
+        problems,
+        report.videos_in(videos_folder, [one.frames[0].clip_id for one in judged]),
+    )
+
+
+def evaluate_videos(arguments: argparse.Namespace) -> "report.Report":
+    """Scores a folder of videos against another."""
+    import itertools
+
+    from atvg_jax.evaluation import folders, report
+
+    videos_folder = arguments.out / report.VIDEOS_FOLDER if arguments.videos else None
+    todo, unmatched = folders.pairs(
+        arguments.real,
+        arguments.generated,
+        settings_of(arguments),
+        videos_folder,
+        arguments.videos,
+    )
+    todo = todo[: arguments.limit]
+    judged, problems = run_all(folders.judge_pair, todo, len(todo), arguments.workers)
+    settings = {
+        "real": str(arguments.real),
+        "generated": str(arguments.generated),
+        "clips": len(todo),
+        "frame_rate": 25,
+        "portrait": "each real video's first frame with a face, which is not scored",
+    }
+    return report.Report(
+        f"{arguments.generated.resolve().name} against {arguments.real.resolve().name}",
+        settings,
+        [report.Table("frames", "Frames", list(itertools.chain.from_iterable(judged)))],
+        unmatched + problems,
+        report.videos_in(videos_folder, [scores[0].clip_id for scores in judged]),
+    )
+
+
+def main() -> None:
+    """Parses the flags, scores, says what was made."""
+    started = time.monotonic()
+    arguments = parser().parse_args()
+    check(arguments)
+
+    from atvg_jax.evaluation import report
+
+    made = evaluate_videos(arguments) if arguments.real else evaluate_model(arguments)
+    if not any(table.scores for table in made.tables):
+        first = made.problems[0]
+        raise InputError(
+            f"none of {len(made.problems)} clips could be scored; the first: {first.message}"
+        )
+    summaries = report.write(arguments.out, made)
+    for table in made.tables:
+        print(
+            f"{table.title}:",
+            *report.plain_table(report.rows(summaries[table.name], False)),
+            sep="\n",
+        )
+        print()
+    own = next(iter(summaries["frames"].values()))
+    failed = f", {len(made.problems)} not scored (see the report)" if made.problems else ""
+    print(
+        f"wrote {arguments.out / report.PAGE_FILE}: {own.clips} clips of {own.frames} frames "
+        f"scored{failed}, in {time.monotonic() - started:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,225 @@
+"""Many clips judged, and what comes out of it: means, confidence intervals, and what failed."""
+
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from atvg_jax.evaluation.catalogue import METRICS
+from atvg_jax.evaluation.judge import Scores
+from atvg_jax.evaluation.metrics import LARGEST_LAG
+
+FloatArray = npt.NDArray[np.float64]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A clip that could not be scored; it is in no mean.
+
+    Attributes:
+        clip_id: which.
+        reason: a word: ``missing``, ``short``, ``unreadable``, ``no_face`` ...
+        message: one line.
+    """
+
+    clip_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over clips, and how sure it is.
+
+    Attributes:
+        mean: over people of their mean over clips, where people are known; else over clips.
+        low: lower end of the 95 % confidence interval, by bootstrap over clips.
+        high: upper end.
+        mean_over_clips: every clip counting the same.
+        clips: how many clips have a value.
+    """
+
+    mean: float
+    low: float
+    high: float
+    mean_over_clips: float
+    clips: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one system got over all clips.
+
+    Attributes:
+        clips: scored.
+        people: distinct speakers, 0 where unknown.
+        frames: scored.
+        estimates: by metric.
+        correlation_by_lag: mean correlation of the mouth's opening at each lag, by lag in frames.
+        best_lag: the lag at which that is largest; NaN where there is none.
+    """
+
+    clips: int
+    people: int
+    frames: int
+    estimates: dict[str, Estimate]
+    correlation_by_lag: dict[int, float] = field(default_factory=dict)
+    best_lag: float = float("nan")
+
+
+def in_processes(
+    work: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
+) -> Iterator[Result]:
+    """``map`` over processes, in order, with a few tasks on the way at a time.
+
+    Args:
+        work: a function of a module; what it takes and gives is pickled.
+        tasks: taken one by one as workers become free.
+        workers: processes; None: one for each core; 1: this process.
+    """
+    workers = workers or os.cpu_count() or 1
+    if workers == 1:
+        yield from map(work, tasks)
+        return
+    # Fresh processes: a fork of one that has started JAX can hang.
+    context = multiprocessing.get_context("spawn")
+    remaining = iter(tasks)
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        waiting = [pool.submit(work, task) for task in itertools.islice(remaining, workers + 1)]
+        try:
+            while waiting:
+                result = waiting.pop(0).result()
+                waiting += [pool.submit(work, task) for task in itertools.islice(remaining, 1)]
+                yield result
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def summarise(scores: Sequence[Scores], seed: int = 0) -> dict[str, Summary]:
+    """Means and confidence intervals of every system, in the order in which they first appear.
+
+    Args:
+        scores: of any number of systems and clips.
+        seed: of the bootstrap.
+    """
+    by_system: dict[str, list[Scores]] = defaultdict(list)
+    for one in scores:
+        by_system[one.system].append(one)
+    return {system: _summary(own, seed) for system, own in by_system.items()}
+
+
+def _summary(scores: Sequence[Scores], seed: int) -> Summary:
+    people = [one.speaker for one in scores]
+    known = all(people)
+    groups = people if known else [one.clip_id for one in scores]
+    names = [name for name in METRICS if any(name in one.values for one in scores)]
+    estimates = {
+        name: estimate([one.values.get(name, np.nan) for one in scores], groups, seed)
+        for name in names
+    }
+    curves = [one.by_lag for one in scores if one.by_lag is not None]
+    by_lag: dict[int, float] = {}
+    if len(curves) == len(scores):
+        lags = range(-LARGEST_LAG, LARGEST_LAG + 1)
+        by_lag = {
+            lag: _grouped_mean(np.array(column), groups)
+            for lag, column in zip(lags, np.array(curves).T, strict=True)
+        }
+    best = {lag: value for lag, value in by_lag.items() if np.isfinite(value) and value != 0}
+    best_lag = float(max(best, key=lambda lag: (best[lag], -abs(lag)))) if best else float("nan")
+    return Summary(
+        len(scores),
+        len(set(people)) if known else 0,
+        sum(one.frames for one in scores),
+        estimates,
+        by_lag,
+        best_lag,
+    )
+
+
+def estimate(values: Sequence[float], groups: Sequence[str], seed: int = 0) -> Estimate:
+    """Mean and 95 % confidence interval.
+
+    The mean is over groups of the group's mean over clips, so that a person with many clips counts
+    as much as one with one. The interval is the percentile bootstrap: clips are drawn with
+    replacement 1,000 times, and of each draw the mean is taken in the same way (Efron and
+    Tibshirani, 1993). Clips of one person are not independent, so it is rather too narrow where
+    few people have many clips.
+
+    Args:
+        values: (n,) of clips; those that are NaN are left out.
+        groups: (n,) whom each clip shows.
+        seed: of the draws.
+    """
+    array = np.asarray(values, np.float64)
+    known = ~np.isnan(array)
+    own, who = array[known], np.asarray(groups)[known]
+    if not len(own):
+        nan = float("nan")
+        return Estimate(nan, nan, nan, nan, 0)
+    _, members = np.unique(who, return_inverse=True)
+    draws = np.random.default_rng(seed).integers(0, len(own), (RESAMPLES, len(own)))
+    # Of every draw, how often each clip came: sums by group are then one product.
+    counts = np.zeros((RESAMPLES, len(own)))
+    np.add.at(counts, (np.arange(RESAMPLES)[:, None], draws), 1)
+    membership = np.eye(members.max() + 1)[members]  # (n, groups)
+    sizes = counts @ membership
+    sums = (counts * own) @ membership
+    drawn = sizes > 0
+    means = np.where(drawn, sums / np.maximum(sizes, 1), 0).sum(axis=1) / drawn.sum(axis=1)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Estimate(
+        _grouped_mean(own, list(who)), float(low), float(high), float(own.mean()), len(own)
+    )
+
+
+def _grouped_mean(values: FloatArray, groups: Sequence[str]) -> float:
+    by_group: dict[str, list[float]] = defaultdict(list)
+    for value, group in zip(values, groups, strict=True):
+        if not np.isnan(value):
+            by_group[group].append(float(value))
+    if not by_group:
+        return float("nan")
+    return float(np.mean([np.mean(own) for own in by_group.values()]))
+
+
+def as_numbers(summary: Mapping[str, Summary]) -> dict[str, Any]:
+    """Summaries as what JSON can hold: NaN becomes null."""
+
+    def number(value: float) -> float | None:
+        return None if np.isnan(value) else value
+
+    return {
+        system: {
+            "clips": own.clips,
+            "people": own.people or None,
+            "frames": own.frames,
+            "best_lag": number(own.best_lag),
+            "correlation_by_lag": {str(k): number(v) for k, v in own.correlation_by_lag.items()},
+            "metrics": {
+                name: {
+                    "mean": number(value.mean),
+                    "low": number(value.low),
+                    "high": number(value.high),
+                    "mean_over_clips": number(value.mean_over_clips),
+                    "clips": value.clips,
+                }
+                for name, value in own.estimates.items()
+            },
+        }
+        for system, own in summary.items()
+    }
