@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-RESAMPLES = 1000
+RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
@@ -45,7 +45,7 @@ class Estimate:
 
     Attributes:
         mean: over people of their mean over clips, where people are known; else over clips.
-        low: lower end of the 95 % confidence interval, by bootstrap over clips.
+        low: lower end of the 95 % confidence interval, by bootstrap over people and their clips.
         high: upper end.
         mean_over_clips: every clip counting the same.
         clips: how many clips have a value.
@@ -154,10 +154,11 @@ def estimate(values: Sequence[float], groups: Sequence[str], seed: int = 0) -> E
     """Mean and 95 % confidence interval.
 
     The mean is over groups of the group's mean over clips, so that a person with many clips counts
-    as much as one with one. The interval is the percentile bootstrap: clips are drawn with
-    replacement 1,000 times, and of each draw the mean is taken in the same way (Efron and
-    Tibshirani, 1993). Clips of one person are not independent, so it is rather too narrow where
-    few people have many clips.
+    as much as one with one. The interval is the percentile bootstrap in two stages: groups are
+    drawn with replacement 2,000 times, of each group its clips, and of each draw the mean is taken
+    in the same way (Davison and Hinkley, 1997, section 3.8). Where every clip is a group of its
+    own, that is the plain bootstrap over clips; clips of one person are not independent, and drawn
+    as if they were they would make the interval too narrow.
 
     Args:
         values: (n,) of clips; those that are NaN are left out.
@@ -170,18 +171,17 @@ def estimate(values: Sequence[float], groups: Sequence[str], seed: int = 0) -> E
     if not len(own):
         nan = float("nan")
         return Estimate(nan, nan, nan, nan, 0)
-    _, members = np.unique(who, return_inverse=True)
-    draws = np.random.default_rng(seed).integers(0, len(own), (RESAMPLES, len(own)))
-    # Of every draw, how often each clip came: sums by group are then one product.
-    counts = np.zeros((RESAMPLES, len(own)))
-    np.add.at(counts, (np.arange(RESAMPLES)[:, None], draws), 1)
-    membership = np.eye(members.max() + 1)[members]  # (n, groups)
-    sizes = counts @ membership
-    sums = (counts * own) @ membership
-    drawn = sizes > 0
-    means = np.where(drawn, sums / np.maximum(sizes, 1), 0).sum(axis=1) / drawn.sum(axis=1)
+    names, members = np.unique(who, return_inverse=True)
+    clips = [own[members == group] for group in range(len(names))]
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(clips), (RESAMPLES, len(clips)))
+    means = np.array([group.mean() for group in clips])[draws]
+    for number, group in enumerate(clips):
+        if len(group) > 1:
+            drawn = draws == number
+            means[drawn] = rng.choice(group, (np.count_nonzero(drawn), len(group))).mean(axis=1)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.quantile(means.mean(axis=1), [tail, 1 - tail])
     return Estimate(
         _grouped_mean(own, list(who)), float(low), float(high), float(own.mean()), len(own)
     )

@@ -30,6 +30,10 @@ MARKDOWN_FILE, PAGE_FILE, VIDEOS_FOLDER = "scores.md", "index.html", "videos"
 FRAME_COLUMNS = (
     "psnr", "ssim_gaussian", "landmark_distance_mouth", "landmarks_moved", "head_turned",
 )  # fmt: skip
+ABOUT = (
+    "Means over people of their mean over clips (over clips where people are unknown), and in "
+    "brackets the 95 % interval of a bootstrap over people and their clips."
+)
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,7 @@ def markdown(report: Report, summaries: Mapping[str, Mapping[str, Summary]]) -> 
     for table in report.tables:
         lines += [f"## {table.title}", "", *markdown_table(rows(summaries[table.name])), ""]
     lines += [
-        "Means over people of their mean over clips (over clips where people are unknown), and in "
-        "brackets the 95 % interval of a bootstrap over clips.",
+        ABOUT,
         "",
         *(f"- {heading(n)}: {METRICS[n].meaning}" for n in _shown(summaries.values())),
         "",
@@ -219,10 +222,7 @@ def page(report: Report, summaries: Mapping[str, Mapping[str, Summary]]) -> str:
             tag = "td" if number else "th"
             parts.append("<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in row) + "</tr>")
         parts.append("</table>")
-    parts.append(
-        "<p>Means over people of their mean over clips (over clips where people are unknown), and "
-        "in brackets the 95 % interval of a bootstrap over clips.</p><ul>"
-    )
+    parts.append(f"<p>{ABOUT}</p><ul>")
     parts += [
         f"<li>{escape(heading(name))}: {escape(METRICS[name].meaning)}</li>"
         for name in _shown(summaries.values())
