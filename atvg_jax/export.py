@@ -1,5 +1,6 @@
 """``python -m atvg_jax.export``: two training runs to one self-contained model directory."""
 
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -28,7 +29,24 @@ def parser() -> command_line.Parser:
         "--out", type=Path, required=True, metavar="DIR", help="model directory to write"
     )
     flags.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="what to write")
+    flags.add_argument(
+        "--weights",
+        choices=("float32", "float16"),
+        default="float32",
+        help="type of the parameters in the files; float16 halves them (float32)",
+    )
+    flags.add_argument(
+        "--boost",
+        type=_numbers,
+        metavar="X[,X...]",
+        help="what synthesis multiplies AT-net's six components by, one number or six; a network "
+        "trained on little data moves too little (the basis's own)",
+    )
     return flags
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
 
 
 def main() -> None:
@@ -41,7 +59,10 @@ def main() -> None:
     from atvg_jax.inference import model_directory, run_checkpoints
 
     model = run_checkpoints.join(arguments.at, arguments.vg)
-    model_directory.write(arguments.out, model)
+    if arguments.boost is not None:
+        basis = model.basis.boosted(arguments.boost)
+        model = dataclasses.replace(model, basis=basis)
+    model_directory.write(arguments.out, model, arguments.weights)
     steps = ", ".join(f"{slot} at step {record['step']}" for slot, record in model.training.items())
     size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 1e6
     print(f"wrote {arguments.out}: {steps}, {size:.1f} MB, in {time.monotonic() - started:.1f} s")

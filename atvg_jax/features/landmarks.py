@@ -8,7 +8,7 @@ which networks and bases work in. Point numbers are iBUG's, see ``faces``.
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +285,23 @@ class LandmarkBasis:
         if not values.ndim or values.shape[-1] != n:
             raise ValueError(f"this basis has (..., {n}) components, not {values.shape}")
         return values @ self.components.T + self.mean
+
+    def boosted(self, boost: npt.ArrayLike) -> "LandmarkBasis":
+        """The same basis with another boost.
+
+        Args:
+            boost: one factor for all components, or (n,), above 0.
+
+        Raises:
+            InputError: another number of factors, or one that is no positive number.
+        """
+        factors = np.asarray(boost, np.float32).reshape(-1)
+        count = len(self.boost)
+        if len(factors) not in (1, count):
+            raise InputError(f"a boost is one number or {count}, not {len(factors)}")
+        if not (np.isfinite(factors) & (factors > 0)).all():
+            raise InputError(f"a boost is above 0, which {factors.tolist()} is not")
+        return replace(self, boost=np.broadcast_to(factors, (count,)).copy())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the basis with its normaliser as an npz file, whole or not at all."""

@@ -29,6 +29,7 @@ DESCRIPTION_FILE = "model.json"
 BASIS_FILE = "basis.npz"
 # What each of the two entries of model.json may be an instance of.
 NETWORKS = {"at_net": ("at_net", "at_single"), "vg_net": ("vg_net",)}
+WEIGHT_DTYPES = ("float32", "float16")
 # More names than this in one error help nobody.
 NAMES_SHOWN = 6
 
@@ -151,10 +152,10 @@ def check_weights(flat: Mapping[str, np.ndarray], config: NetworkConfig, origin:
         odd = [
             name
             for name in shared
-            if flat[name].dtype != np.float32 or not np.isfinite(flat[name]).all()
+            if flat[name].dtype.name not in WEIGHT_DTYPES or not np.isfinite(flat[name]).all()
         ]
         if odd:
-            problems.append(f"not finite float32: {_listed(odd)}")
+            problems.append(f"not finite {' or '.join(WEIGHT_DTYPES)}: {_listed(odd)}")
     if problems:
         settings = dict(config.settings)
         raise InputError(
@@ -163,20 +164,22 @@ def check_weights(flat: Mapping[str, np.ndarray], config: NetworkConfig, origin:
         )
 
 
-def write(path: str | os.PathLike[str], model: Model) -> Path:
+def write(path: str | os.PathLike[str], model: Model, dtype: str = "float32") -> Path:
     """Writes a model directory; under its final name it is complete or absent.
 
     Args:
         path: the directory to make. A model directory that is there already is replaced; anything
             else that is there is left alone.
         model: what to write; its weights are checked against its settings first.
+        dtype: of the parameters in the files, one of ``WEIGHT_DTYPES``: float16 halves their size
+            and rounds them to 11 bits. Running statistics are float32 always.
 
     Returns:
         The directory.
 
     Raises:
         InputError: ``path`` is something else than a model directory, cannot be written, or the
-            weights do not fit the networks.
+            weights do not fit the networks or the dtype.
     """
     path = Path(path)
     occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
@@ -185,9 +188,13 @@ def write(path: str | os.PathLike[str], model: Model) -> Path:
     weights = {}
     for slot, config in model.networks.items():
         flat = flatten(model.variables[slot])
-        weights[slot] = {
-            name: np.ascontiguousarray(value, dtype=np.float32) for name, value in flat.items()
-        }
+        with np.errstate(over="ignore"):  # what becomes infinite is refused by name below
+            weights[slot] = {
+                name: np.ascontiguousarray(
+                    value, dtype=dtype if name.startswith("params/") else np.float32
+                )
+                for name, value in flat.items()
+            }
         check_weights(weights[slot], config, f"the {slot} to be written")
     description = {
         "layout_version": LAYOUT_VERSION,
@@ -342,4 +349,4 @@ def _read_weights(path: Path, slot: str, config: NetworkConfig) -> Variables:
         # KeyError, AttributeError: element types that NumPy has no name for.
         raise InputError(f"{file} is not a readable safetensors file: {error}") from error
     check_weights(flat, config, str(file))
-    return unflatten(flat)
+    return unflatten({name: value.astype(np.float32) for name, value in flat.items()})

@@ -86,6 +86,20 @@ def test_command_line(runs, tmp_path, capsys, monkeypatch):
     assert model_directory.read(out).training["vg_net"]["averaged"]
 
 
+def test_boost_is_in_the_model(runs, tmp_path, capsys, monkeypatch):
+    def boost(text):
+        flags = [f"--at={runs / 'at'}", f"--vg={runs / 'vg'}", f"--out={tmp_path / 'model'}"]
+        monkeypatch.setattr(sys, "argv", ["export", *flags, "--weights=float16", f"--boost={text}"])
+        export.main()
+        return model_directory.read(tmp_path / "model").basis.boost.tolist()
+
+    assert boost("1.5") == [1.5] * 6
+    assert boost("1,2,3,4,5,6") == [1, 2, 3, 4, 5, 6]
+    for wrong in ("1,2", "0", "nan"):
+        with pytest.raises(InputError, match="a boost is"):
+            boost(wrong)
+
+
 def swap(runs):
     (runs / "at").rename(runs / "other")
     (runs / "vg").rename(runs / "at")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -34,6 +35,33 @@ def test_round_trip(model, written):
     jax.tree.map(np.testing.assert_array_equal, dict(read.variables), dict(model.variables))
     points = np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)
     np.testing.assert_array_equal(read.basis.decode(points), model.basis.decode(points))
+
+
+def test_half_precision_halves_the_files_and_rounds_the_parameters(model, original, tmp_path):
+    half = model_directory.write(tmp_path / "half", model, "float16")
+    size, wanted = ((f / "vg_net.safetensors").stat().st_size for f in (half, original))
+    assert size < 0.6 * wanted
+    read = model_directory.read(half)
+    for slot, variables in model.variables.items():
+        jax.tree.map(
+            lambda a, b: np.testing.assert_array_equal(a, b.astype(np.float16)),
+            read.variables[slot]["params"],
+            variables["params"],
+        )
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            read.variables[slot].get("batch_stats", {}),
+            variables.get("batch_stats", {}),
+        )
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(dict(read.variables))} == {"float32"}
+
+
+def test_weights_beyond_half_precision_are_not_written(model, tmp_path):
+    large = jax.tree.map(lambda leaf: leaf + 1e6, model.variables["vg_net"])
+    changed = dataclasses.replace(model, variables={**model.variables, "vg_net": large})
+    with pytest.raises(InputError, match="not finite"):
+        model_directory.write(tmp_path / "half", changed, "float16")
+    assert not list(tmp_path.iterdir())
 
 
 def test_on_disk(written):
@@ -153,7 +181,7 @@ def test_weights_that_are_not_numbers(written):
     name = sorted(arrays)[0]
     arrays[name] = np.full_like(arrays[name], np.nan)
     save_file(arrays, file)
-    with pytest.raises(InputError, match=f"not finite float32: {name}"):
+    with pytest.raises(InputError, match=f"not finite float32 or float16: {name}"):
         model_directory.read(written)
 
 
