@@ -15,8 +15,7 @@ def parser() -> command_line.Parser:
     flags = command_line.Parser(
         "python -m atvg_jax.export",
         "Joins a training run of AT-net and one of VG-net into a model directory, which synthesis "
-        "needs nothing beside. The latest complete checkpoint of each is taken, averaged weights "
-        "where the run keeps them.",
+        "needs nothing beside. Averaged weights are taken where the run keeps them.",
         "python -m atvg_jax.export --at=runs/at --vg=runs/vg --out=runs/model",
     )
     flags.add_argument(
@@ -29,6 +28,12 @@ def parser() -> command_line.Parser:
         "--out", type=Path, required=True, metavar="DIR", help="model directory to write"
     )
     flags.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="what to write")
+    flags.add_argument(
+        "--checkpoint",
+        choices=("latest", "best"),
+        default="latest",
+        help="of each run, the latest or the one that did best on held-out clips (latest)",
+    )
     flags.add_argument(
         "--weights",
         choices=("float32", "float16"),
@@ -58,7 +63,7 @@ def main() -> None:
 
     from atvg_jax.inference import model_directory, run_checkpoints
 
-    model = run_checkpoints.join(arguments.at, arguments.vg)
+    model = run_checkpoints.join(arguments.at, arguments.vg, arguments.checkpoint == "best")
     if arguments.boost is not None:
         basis = model.basis.boosted(arguments.boost)
         model = dataclasses.replace(model, basis=basis)

@@ -19,6 +19,7 @@ from atvg_jax.errors import InputError
 from atvg_jax.inference import model_directory
 
 CHECKPOINTS, STATE, AVERAGE, DATA = "checkpoints", "state", "average", "data"
+METRICS = "metrics"
 COLLECTIONS = ("params", "batch_stats")
 
 
@@ -38,26 +39,27 @@ class Run(NamedTuple):
     record: dict[str, Any]
 
 
-def read_run(path: str | os.PathLike[str], slot: str) -> Run:
-    """Reads the latest complete checkpoint of a run; its averaged weights where it keeps them.
+def read_run(path: str | os.PathLike[str], slot: str, best: bool = False) -> Run:
+    """Reads a complete checkpoint of a run; its averaged weights where it keeps them.
 
     Args:
         path: the run's folder (the trainer's ``--workdir``).
         slot: ``at_net`` or ``vg_net``, what the run should have trained.
+        best: the checkpoint that did best on held-out clips, not the latest.
 
     Raises:
         InputError: no run, a run of the other network, no complete checkpoint, or one that its
             config does not describe.
     """
     path = Path(path)
-    name, config = _read_config(path)
+    name, config, metric = _read_config(path)
     if name not in model_directory.NETWORKS[slot]:
         raise InputError(f"{path} is a run of {name}, not of {slot}; are --at and --vg swapped?")
     basis_file = path / model_directory.BASIS_FILE
     if not basis_file.is_file():
         raise InputError(f"{path} is not a complete training run: it has no {basis_file.name}")
     network = model_directory.NetworkConfig(name, config["model"])
-    step, averaged, variables = _read_checkpoint(path, slot)
+    step, averaged, variables = _read_checkpoint(path, slot, metric if best else None)
     flat = model_directory.flatten(variables)
     model_directory.check_weights(flat, network, f"checkpoint {step} of {path}")
     # Where the data lay on the machine that trained is nobody else's business.
@@ -66,17 +68,20 @@ def read_run(path: str | os.PathLike[str], slot: str) -> Run:
     return Run(network, variables, basis_file, record)
 
 
-def join(at_run: str | os.PathLike[str], vg_run: str | os.PathLike[str]) -> model_directory.Model:
+def join(
+    at_run: str | os.PathLike[str], vg_run: str | os.PathLike[str], best: bool = False
+) -> model_directory.Model:
     """Puts a run of each network together into one model.
 
     Args:
         at_run: folder of an AT-net run.
         vg_run: folder of a VG-net run.
+        best: take of each the checkpoint that did best on held-out clips, not the latest.
 
     Raises:
         InputError: a run cannot be read, or they were trained with different landmark bases.
     """
-    at, vg = read_run(at_run, "at_net"), read_run(vg_run, "vg_net")
+    at, vg = read_run(at_run, "at_net", best), read_run(vg_run, "vg_net", best)
     if not _same_arrays(at.basis_file, vg.basis_file):
         raise InputError(
             f"the landmark bases of the two runs differ ({at.basis_file} and {vg.basis_file}): "
@@ -90,7 +95,8 @@ def join(at_run: str | os.PathLike[str], vg_run: str | os.PathLike[str]) -> mode
     )
 
 
-def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
+def _read_config(path: Path) -> tuple[str, dict[str, Any], str]:
+    """The network's name, the config, and the held-out metric that tells the best checkpoint."""
     file = path / "config.json"
     if not file.is_file():
         raise InputError(f"{path} is not a training run: it has no {file.name}")
@@ -103,11 +109,32 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
         raise InputError(f"{file} does not describe a run: it has no config with a model")
     if not isinstance(content.get("network"), str):
         raise InputError(f"{file} does not say which network it is of")
-    return content["network"], config
+    return content["network"], config, str(content.get("best_metric", ""))
 
 
-def _read_checkpoint(path: Path, slot: str) -> tuple[int, bool, model_directory.Variables]:
-    """Step, whether the weights are averaged, and the weights."""
+def _best_step(folder: Path, metric: str, steps: list[int]) -> int:
+    """The step whose held-out metric is the lowest."""
+    scores = {}
+    for step in steps:
+        file = folder / str(step) / METRICS / METRICS
+        try:
+            score = json.loads(file.read_text(encoding="utf-8"))[metric]
+        except (OSError, ValueError, KeyError):
+            continue  # saved without being judged
+        if isinstance(score, int | float):
+            scores[step] = score
+    if not scores:
+        raise InputError(f"no checkpoint in {folder} was judged on held-out clips: take the latest")
+    return min(scores, key=lambda step: scores[step])
+
+
+def _read_checkpoint(
+    path: Path, slot: str, best_metric: str | None
+) -> tuple[int, bool, model_directory.Variables]:
+    """Step, whether the weights are averaged, and the weights.
+
+    The latest step, or the one where ``best_metric`` is the lowest.
+    """
     import jax
     import orbax.checkpoint as ocp
 
@@ -128,6 +155,8 @@ def _read_checkpoint(path: Path, slot: str) -> tuple[int, bool, model_directory.
         step = manager.latest_step()
         if step is None:
             raise InputError(f"{path} has no complete checkpoint yet: train it further")
+        if best_metric is not None:
+            step = _best_step(folder, best_metric, manager.all_steps())
         try:
             saved = manager.item_metadata(step)
             averaged = (folder / str(step) / AVERAGE).is_dir()

@@ -1,13 +1,14 @@
 """Checkpoints of a run under WORKDIR/checkpoints/STEP/, through Orbax.
 
 A checkpoint is complete or it is not there: Orbax writes to a temporary name and renames. It holds
-three items: ``state`` (a ``TrainState``: parameters, batch statistics and optimizer states of every
+these items: ``state`` (a ``TrainState``: parameters, batch statistics and optimizer states of every
 network, and the step), ``average`` (running averages of the network's variables, where the run
-keeps them) and ``data`` (the position of the data iterator). Arrays are saved once, not once a
-device, so that a run goes on with any number of devices. Random numbers follow from seed and step;
-no key is stored.
+keeps them), ``data`` (the position of the data iterator) and ``metrics`` (held-out ones). Arrays
+are saved once, not once a device, so that a run goes on with any number of devices. Random numbers
+follow from seed and step; no key is stored.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,25 @@ class Checkpoints:
     def __init__(self, workdir: Path | str, keep: int = 3, best_metric: str = ""):
         self.folder = Path(workdir).absolute() / FOLDER
         policies: list[Any] = [preservation_policy.LatestN(max(1, keep))]
+        score: Callable[[Any], float] | None = None
         if best_metric:
+
+            def score(metrics: Any) -> float:
+                return metrics.get(best_metric, np.inf)  # inf: saved without a score
+
             policies.append(
                 preservation_policy.BestN(
-                    # Orbax asks every checkpoint, also those saved without a score.
-                    get_metric_fn=lambda metrics: metrics.get(best_metric, np.inf),
-                    reverse=True,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
+                    get_metric_fn=score, reverse=True, n=1, keep_checkpoints_without_metrics=False
                 )
             )
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+                # Policies alone choose what stays; this makes Orbax write the metrics down, so
+                # that a run that goes on still knows which checkpoint was the best.
+                best_fn=score,
+                best_mode="min",
                 cleanup_tmp_directories=True,
             ),
             item_handlers={
@@ -91,7 +97,9 @@ class Checkpoints:
         }
         if jax.tree.leaves(average):
             items[AVERAGE] = ocp.args.StandardSave(average)
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        self._manager.save(
+            step, args=ocp.args.Composite(**items), metrics=metrics or {}, force=True
+        )
 
     def restore(self, state: Any, average: Any) -> tuple[Any, Any, dict[str, Any]] | None:
         """Reads the newest complete checkpoint.

@@ -76,7 +76,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: Path | str) -> Result
     held_out = _held_out(config, windows)
     basis = _basis(Path(config["data"]), workdir)
     plan = experiment.build(config, basis)
-    _write_config(config, workdir)
+    _write_config(config, workdir, plan.best_metric)
 
     batches = TrainBatches(
         source, config["batch_size"], config["seed"], Augmentation(**config["augment"]), reading
@@ -278,7 +278,7 @@ def _positions(batches: TrainBatches) -> Iterator[tuple[Any, dict[str, int]]]:
         yield batch, batches.get_state()
 
 
-def _write_config(config: Mapping[str, Any], workdir: Path) -> None:
+def _write_config(config: Mapping[str, Any], workdir: Path, best_metric: str) -> None:
     """config.json: which network this is and every setting, for whoever loads a checkpoint."""
     path = workdir / CONFIG_FILE
     settings = config.to_dict() if hasattr(config, "to_dict") else dict(config)
@@ -292,7 +292,8 @@ def _write_config(config: Mapping[str, Any], workdir: Path) -> None:
             )
     if jax.process_index() == 0:
         temporary = path.with_name(f".{CONFIG_FILE}.{os.getpid()}")
-        text = json.dumps({"network": name, "config": settings}, indent=2)
+        content = {"network": name, "best_metric": best_metric, "config": settings}
+        text = json.dumps(content, indent=2)
         temporary.write_text(text + "\n", encoding="utf-8")
         os.replace(temporary, path)
 

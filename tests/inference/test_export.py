@@ -67,6 +67,26 @@ def test_latest_step_and_averages(model, runs):
     assert "/home/me" not in json.dumps(record)
 
 
+def test_the_best_checkpoint_on_request(model, runs):
+    for name, network in (("at", "at_net"), ("vg", "vg_net")):
+        for step, score in ((2, 0.25), (5, 0.5)):
+            # As Orbax leaves the metrics of a save.
+            folder = runs / name / "checkpoints" / str(step) / "metrics"
+            folder.mkdir()
+            (folder / "metrics").write_text(json.dumps({"error": score}))
+        content = json.loads((runs / name / "config.json").read_text())
+        (runs / name / "config.json").write_text(json.dumps(content | {"best_metric": "error"}))
+        assert run_checkpoints.read_run(runs / name, network).record["step"] == 5
+    joined = run_checkpoints.join(runs / "at", runs / "vg", best=True)
+    assert_same(joined.variables["at_net"], model.variables["at_net"], 2)
+    assert joined.training["vg_net"]["step"] == 2
+
+
+def test_a_run_without_held_out_scores_has_no_best(runs):
+    with pytest.raises(InputError, match="was judged"):
+        run_checkpoints.join(runs / "at", runs / "vg", best=True)
+
+
 def test_unfinished_checkpoints_are_passed_over(model, runs):
     folder = runs / "at" / "checkpoints"
     # As Orbax leaves a save that was killed.

@@ -59,6 +59,14 @@ def test_the_latest_and_the_best_are_kept(tmp_path):
         assert checkpoints.latest == 6
 
 
+def test_the_best_is_still_known_after_a_restart(tmp_path):
+    for step, score in {1: 0.3, 2: 0.5, 3: 0.6, 4: None}.items():
+        with Checkpoints(tmp_path, keep=1, best_metric="loss") as checkpoints:
+            checkpoints.save(step, state(step), {}, {}, None if score is None else {"loss": score})
+    with Checkpoints(tmp_path, keep=1, best_metric="loss") as checkpoints:
+        assert checkpoints.steps() == [1, 4]
+
+
 def test_a_save_that_was_cut_off_does_not_count(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, state(5), {}, {})
