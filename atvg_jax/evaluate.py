@@ -1,4 +1,7 @@
-"""``python -m atvg_jax.evaluate``: scores a model on a prepared split, or any system's videos."""
+"""``python -m atvg_jax.evaluate``: scores a model on a prepared split, or any system's videos.
+
+It draws the paper's figures, too, and lays evaluations side by side.
+"""
 
 import argparse
 import time
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from atvg_jax.evaluation.protocol import Problem
 
 MOST_VIDEOS = 20
+COLUMNS = 8
 
 
 def parser() -> command_line.Parser:
@@ -22,13 +26,20 @@ def parser() -> command_line.Parser:
         "python -m atvg_jax.evaluate",
         "Scores talking faces: a model on a split of a prepared data set (--model, --data), or any "
         "system's videos against the real ones of the same names (--real, --generated). Ground "
-        "truth and a static portrait stand beside every score.",
+        "truth and a static portrait stand beside every score. --figure draws one of the paper's "
+        "figures instead, and --compare puts several evaluations into one table.",
         "python -m atvg_jax.evaluate --model=models/compact --data=datasets/lrw --split=test "
         "--out=scores\n  python -m atvg_jax.evaluate --real=videos/real --generated=videos/wav2lip "
-        "--out=scores",
+        "--out=scores\n  python -m atvg_jax.evaluate --figure=5 --scores=scores --out=figure5.png",
     )
     add = flags.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="folder for the report; with --figure a .png, .pdf or .svg, with --compare a .md",
+    )
     add("--model", type=Path, metavar="DIR", help="model directory")
     add("--data", type=Path, metavar="DIR", help="prepared data set")
     add("--split", help="train, validation or test (default)")
@@ -52,28 +63,83 @@ def parser() -> command_line.Parser:
         help=f"show N clips side by side on the page (default {MOST_VIDEOS})",
     )
     add("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+    add(
+        "--figure",
+        type=int,
+        choices=(2, 5, 6),
+        help="2: sound, attention, motion and frames of one clip; 5: quality against landmark "
+        "distance and pose; 6: one sentence, many faces",
+    )
+    add("--scores", type=Path, metavar="DIR", help="figure 5: an evaluation, its --out")
+    add(
+        "--image",
+        action="extend",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="figures 2 and 6: portraits (default: the bundled ones)",
+    )
+    add(
+        "--landmarks",
+        action="extend",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="figures 2 and 6: 68 points for each image, for faces that no detector finds",
+    )
+    add("--audio", type=Path, metavar="FILE", help="figures 2 and 6: sound (default: bundled)")
+    add("--columns", type=int, metavar="N", help="figures 2 and 6: moments to show (default 8)")
+    add(
+        "--compare",
+        action="extend",
+        nargs="+",
+        metavar="NAME=DIR",
+        help="evaluations (their --out) on the same clips, one line of the table for each",
+    )
     return flags
+
+
+SCORING = (
+    "data", "split", "baseline_train", "real", "generated", "no_cpbd", "no_landmarks",
+    "no_identity", "limit", "workers",
+)  # fmt: skip
+DRAWING = ("image", "landmarks", "audio", "columns")
 
 
 def check(arguments: argparse.Namespace) -> None:
     """Raises ``InputError`` for flags that do not go together."""
-    of_model = ("model", "data", "split", "baseline_train")
-    of_videos = ("real", "generated")
-    given = {name for name in (*of_model, *of_videos) if getattr(arguments, name) is not None}
-    if given & set(of_model) and given & set(of_videos):
-        raise InputError("--model with --data, or --real with --generated: not both")
-    needed = of_videos if given & set(of_videos) else ("model", "data")
-    missing = [f"--{name}" for name in needed if name not in given]
-    if missing:
-        raise InputError(
-            f"{' and '.join(missing)} missing: give --model and --data, or --real and --generated"
-        )
-    for name, least in (("limit", 1), ("workers", 1), ("videos", 0)):
+    given = {name for name, value in vars(arguments).items() if value not in (None, False)}
+    for name, least in (("limit", 1), ("workers", 1), ("videos", 0), ("columns", 1)):
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise InputError(f"--{name}={value}: must be at least {least}")
-    if arguments.out.is_file():
+    if arguments.figure == 5:
+        _check_mode(given, "--figure=5", needed=("scores",), useless=(*SCORING, *DRAWING, "model"))
+    elif arguments.figure:
+        _check_mode(given, f"--figure={arguments.figure}", useless=(*SCORING, "scores"))
+    elif arguments.compare:
+        _check_mode(given, "--compare", useless=(*SCORING, *DRAWING, "model", "scores"))
+    elif given & {"real", "generated"}:
+        useless = (*DRAWING, "model", "data", "split", "baseline_train", "scores")
+        _check_mode(given, "--real with --generated", ("real", "generated"), useless)
+    else:
+        _check_mode(given, "--model with --data", ("model", "data"), (*DRAWING, "scores"))
+    if not arguments.figure and not arguments.compare and arguments.out.is_file():
         raise InputError(f"--out={arguments.out} is a file; give a folder")
+
+
+def _check_mode(
+    given: set[str], mode: str, needed: tuple[str, ...] = (), useless: tuple[str, ...] = ()
+) -> None:
+    missing = [f"--{name}" for name in needed if name not in given]
+    if missing:
+        raise InputError(
+            f"{' and '.join(missing)} missing: give --model and --data, --real and --generated, "
+            "--figure or --compare"
+        )
+    extra = [f"--{name}" for name in useless if name in given]
+    if extra:
+        raise InputError(f"{', '.join(extra)} cannot be used: this is {mode}")
 
 
 def settings_of(arguments: argparse.Namespace) -> "judge.Settings":
@@ -183,12 +249,50 @@ def evaluate_videos(arguments: argparse.Namespace) -> "report.Report":
     )
 
 
-def main() -> None:
-    """Parses the flags, scores, says what was made."""
-    started = time.monotonic()
-    arguments = parser().parse_args()
-    check(arguments)
+def draw(arguments: argparse.Namespace) -> str:
+    """Draws a figure; returns what was made."""
+    from atvg_jax.evaluation import figures
 
+    if arguments.out.suffix.lower() not in figures.SUFFIXES:
+        raise InputError(f"--out={arguments.out}: a figure ends in {', '.join(figures.SUFFIXES)}")
+    if arguments.figure == 5:
+        table = figures.quality_against_distance(arguments.out, arguments.scores)
+        return f"wrote {arguments.out}, its bins and counts in {table}"
+    from atvg_jax import evaluate_figures
+
+    images, points = arguments.image or [], arguments.landmarks or []
+    columns = arguments.columns or COLUMNS
+    sources = (arguments.out, arguments.model)
+    if arguments.figure == 6:
+        made = evaluate_figures.figure_6(*sources, images, arguments.audio, points, columns)
+        return f"wrote {arguments.out}: of {made} frames"
+    if max(len(images), len(points)) > 1:
+        raise InputError("--figure=2 shows one portrait; --figure=6 shows several")
+    one, its_points = (images or [None])[0], (points or [None])[0]
+    made = evaluate_figures.figure_2(*sources, one, arguments.audio, its_points, columns)
+    return f"wrote {arguments.out}: of {made} frames"
+
+
+def compare(arguments: argparse.Namespace) -> str:
+    """Puts evaluations into one table; returns what was made."""
+    from atvg_jax.evaluation import comparison
+
+    folders: dict[str, Path] = {}
+    for text in arguments.compare:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise InputError(f"--compare {text}: give NAME=DIR, the name in the table and --out")
+        if name in folders:
+            raise InputError(f"--compare {text}: {name} is there already")
+        folders[name] = Path(folder)
+    if arguments.out.suffix.lower() != ".md":
+        raise InputError(f"--out={arguments.out}: --compare writes Markdown, .md")
+    tables = comparison.write(arguments.out, folders)
+    return f"wrote {arguments.out}: {tables} tables of {len(folders)} evaluations"
+
+
+def score(arguments: argparse.Namespace) -> str:
+    """Scores a model or videos and writes the report; returns what was made."""
     from atvg_jax.evaluation import report
 
     made = evaluate_videos(arguments) if arguments.real else evaluate_model(arguments)
@@ -199,18 +303,22 @@ def main() -> None:
         )
     summaries = report.write(arguments.out, made)
     for table in made.tables:
-        print(
-            f"{table.title}:",
-            *report.plain_table(report.rows(summaries[table.name], False)),
-            sep="\n",
-        )
-        print()
+        lines = report.plain_table(report.rows(summaries[table.name], intervals=False))
+        print(f"{table.title}:", *lines, "", sep="\n")
     own = next(iter(summaries["frames"].values()))
     failed = f", {len(made.problems)} not scored (see the report)" if made.problems else ""
-    print(
-        f"wrote {arguments.out / report.PAGE_FILE}: {own.clips} clips of {own.frames} frames "
-        f"scored{failed}, in {time.monotonic() - started:.1f} s"
-    )
+    page = arguments.out / report.PAGE_FILE
+    return f"wrote {page}: {own.clips} clips of {own.frames} frames scored{failed}"
+
+
+def main() -> None:
+    """Parses the flags, does what they ask for, says what was made."""
+    started = time.monotonic()
+    arguments = parser().parse_args()
+    check(arguments)
+    do = draw if arguments.figure else compare if arguments.compare else score
+    made = do(arguments)
+    print(f"{made}, in {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":
