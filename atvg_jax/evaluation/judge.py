@@ -23,8 +23,8 @@ GROUND_TRUTH = "ground truth"
 STATIC_PORTRAIT = "static portrait"
 
 CHUNK = 32  # frames in memory at once, of every system
-IDENTITY_EVERY = 50
-"""Frames (2 s) from one that identity is judged on to the next: the network takes as long for one
+IDENTITY_EVERY = 100
+"""Frames (4 s) from one that identity is judged on to the next: the network takes as long for one
 face as everything else does for ten frames, and a face does not become another within seconds."""
 
 SMALLEST_ERROR = 1 / 12
@@ -188,16 +188,10 @@ class _SystemJudge:
             shown = np.broadcast_to(still, real.shape)
         shown = np.ascontiguousarray(shown[:count])
         self._done = start + count
-        error = np.maximum(metrics.mean_squared_error(real, shown), SMALLEST_ERROR)
-        self._keep("psnr", 10 * np.log10(metrics.PEAK**2 / error))
-        same = self._name == GROUND_TRUTH
-        for window in ("gaussian", "uniform"):
-            values = np.ones(count) if same else metrics.ssim(real, shown, window)
-            self._keep(f"ssim_{window}", values)
-        self._keep("legacy_psnr", metrics.legacy_psnr(real, shown))
-        self._keep("jitter", self._jitter(start, shown))
+        self._compare(real, shown)
+        still = self._name == STATIC_PORTRAIT
+        self._keep("jitter", np.zeros(count) if still else self._jitter(start, shown))
         if self._settings.cpbd:
-            still = self._name == STATIC_PORTRAIT
             values = metrics.cpbd(shown[:1] if still else shown)
             self._keep("cpbd", np.broadcast_to(values, count))
         if self._settings.identity:
@@ -205,6 +199,21 @@ class _SystemJudge:
         if found is not None:
             self._real_landmarks.append(found[:count])
             self._landmarks.append(self._points(start, shown, found[:count]))
+
+    def _compare(self, real: Frames, shown: Frames) -> None:
+        """Scores frames against the real ones, pixel by pixel."""
+        error = np.zeros(len(real))
+        similar = {"gaussian": np.ones(len(real)), "uniform": np.ones(len(real))}
+        legacy = np.full(len(real), metrics.LEGACY_EQUAL)
+        if self._name != GROUND_TRUTH:
+            error = metrics.mean_squared_error(real, shown)
+            similar = {window: metrics.ssim(real, shown, window) for window in similar}
+            legacy = metrics.legacy_psnr(real, shown)
+        error = np.maximum(error, SMALLEST_ERROR)
+        self._keep("psnr", 10 * np.log10(metrics.PEAK**2 / error))
+        for window, values in similar.items():
+            self._keep(f"ssim_{window}", values)
+        self._keep("legacy_psnr", legacy)
 
     def _keep(self, name: str, values: npt.ArrayLike) -> None:
         self._series.setdefault(name, []).append(np.asarray(values, np.float64))

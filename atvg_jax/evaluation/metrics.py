@@ -40,6 +40,9 @@ LARGEST_LAG = 5
 SHORTEST_OVERLAP = 10
 """Frames below which a correlation says nothing."""
 
+LEGACY_EQUAL = 100.0
+"""dB that the released code gives to equal frames."""
+
 _STILL = 1e-6  # spread of mouth openings, over the eye distance, that is no movement
 
 
@@ -275,7 +278,7 @@ def legacy_psnr(real: npt.ArrayLike, generated: npt.ArrayLike) -> FloatArray:
     """PSNR as the released evaluation computed it: wrong, and only for its tables.
 
     Grey pictures of 8 bits are subtracted and squared in 8 bits, so both wrap around at 256: noise
-    against noise scores 27.9 dB, where 7.7 would be right. Equal frames score 100. (The released
+    against noise scores 27.9 dB, where 7.7 would be right. Equal frames score 100 dB. (The released
     code first enlarges to 256 x 256 with OpenCV's area interpolation, which doubles 128 pixels by
     repeating them and so changes no mean.)
 
@@ -289,7 +292,7 @@ def legacy_psnr(real: npt.ArrayLike, generated: npt.ArrayLike) -> FloatArray:
     a, b = _pair(real, generated)
     difference = grey(a) - grey(b)  # uint8, wraps
     error = (difference * difference).mean(axis=(-2, -1))  # wraps again
-    return np.where(error == 0, 100.0, _decibels(error))
+    return np.where(error == 0, LEGACY_EQUAL, _decibels(error))
 
 
 def legacy_landmark_distance(real: npt.ArrayLike, generated: npt.ArrayLike) -> FloatArray:

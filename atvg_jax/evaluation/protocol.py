@@ -4,6 +4,8 @@ import concurrent.futures
 import itertools
 import multiprocessing
 import os
+import signal
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,7 +98,7 @@ def in_processes(
     # Fresh processes: a fork of one that has started JAX can hang.
     context = multiprocessing.get_context("spawn")
     remaining = iter(tasks)
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool:
         waiting = [pool.submit(work, task) for task in itertools.islice(remaining, workers + 1)]
         try:
             while waiting:
@@ -106,6 +108,19 @@ def in_processes(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _start_worker() -> None:
+    """Leaves Ctrl-C to the process that waits, and makes sure not to outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def summarise(scores: Sequence[Scores], seed: int = 0) -> dict[str, Summary]:
