@@ -1,6 +1,8 @@
 """The landmark basis of a data set, from sums gathered in one pass over its train split."""
 
+import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,17 +12,27 @@ from atvg_jax.features.landmarks import LandmarkBasis, LandmarkNormaliser, to_mo
 COORDINATES = 136
 
 
+@dataclasses.dataclass
 class Moments:
     """Number, sum and sum of outer products of landmarks: all that a PCA needs.
 
-    They are added up in float64 in the order given, so the same clips in the same order give the
-    same basis to the last bit, and memory does not grow with the data.
+    They are added up in float64. The sums of each shard are gathered by whoever writes it and then
+    added in the order of the shards, so the same data set has the same basis to the last bit
+    whatever the number of processes, and memory does not grow with the data.
+
+    Attributes:
+        number: of shapes.
+        total: (136,) their sum, in model units.
+        products: (136, 136) the sum of their outer products.
     """
 
-    def __init__(self) -> None:
-        self.number = 0
-        self.total = np.zeros(COORDINATES)
-        self.products = np.zeros((COORDINATES, COORDINATES))
+    number: int = 0
+    total: npt.NDArray[np.float64] = dataclasses.field(
+        default_factory=lambda: np.zeros(COORDINATES)
+    )
+    products: npt.NDArray[np.float64] = dataclasses.field(
+        default_factory=lambda: np.zeros((COORDINATES, COORDINATES))
+    )
 
     def add(self, landmarks: npt.ArrayLike) -> None:
         """Takes in the normalised landmarks (T, 68, 2) of one example."""
@@ -29,22 +41,33 @@ class Moments:
         self.total += values.sum(axis=0)
         self.products += values.T @ values
 
+    def merge(self, other: "Moments") -> None:
+        """Takes in what others have gathered."""
+        self.number += other.number
+        self.total += other.total
+        self.products += other.products
 
-def fit(
-    landmarks: Iterable[npt.ArrayLike], normaliser: LandmarkNormaliser | None = None
-) -> LandmarkBasis:
-    """Fits a basis to examples.
+    def arrays(self) -> dict[str, Any]:
+        """The sums as they are kept in an npz file; ``Moments(**arrays)`` has them back."""
+        return {"number": self.number, "total": self.total, "products": self.products}
 
-    Args:
-        landmarks: normalised, (T, 68, 2) an example; each is looked at once.
-        normaliser: that made them; None: this project's own.
+    def fit(self, normaliser: LandmarkNormaliser | None = None) -> LandmarkBasis:
+        """The basis.
 
-    Raises:
-        ValueError: there are fewer than two frames.
-    """
-    moments = Moments()
-    for clip in landmarks:
-        moments.add(clip)
-    return LandmarkBasis.from_moments(
-        moments.number, moments.total, moments.products, normaliser=normaliser
-    )
+        Args:
+            normaliser: that made the landmarks; None: this project's own.
+
+        Raises:
+            ValueError: there are fewer than two frames.
+        """
+        return LandmarkBasis.from_moments(
+            self.number, self.total, self.products, normaliser=normaliser
+        )
+
+
+def merged(parts: Iterable[Moments]) -> Moments:
+    """The sums over all parts, added in their order."""
+    whole = Moments()
+    for part in parts:
+        whole.merge(part)
+    return whole

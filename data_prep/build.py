@@ -6,7 +6,6 @@ command goes on where it was stopped, and does only what is missing where someth
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import os
 import time
@@ -17,20 +16,15 @@ from typing import Any
 from tqdm import tqdm
 
 from atvg_jax.command_line import Parser, run
-from atvg_jax.data import schema
 from atvg_jax.errors import InputError
 from atvg_jax.features.landmarks import LandmarkBasis
-from data_prep import basis as basis_fitting
-from data_prep import corpora, report, results, shards, workers
+from data_prep import beam, corpora, report, results, shards, sync_corpus
+from data_prep.basis import merged
+from data_prep.beam import BeamRunner
 from data_prep.corpora.clip import SPLITS, Clip
-from data_prep.prepare import PrepareSettings, Reject
+from data_prep.prepare import PrepareSettings
 from data_prep.results import Result
-
-RUNNERS = ("local",)
-
-SECONDS_PER_MEGABYTE = 200.0
-"""Time that a clip may take beside ``--clip_seconds``: a megabyte is up to 100 s of video at a web
-camera's rate, of which a core does more than one second a second."""
+from data_prep.tasks import LocalRunner, PrepareTask, Runner
 
 
 def build(
@@ -42,6 +36,8 @@ def build(
     limit: int | None = None,
     clip_seconds: float = 120.0,
     clip_gigabytes: float = 4.0,
+    runner: str = "local",
+    beam_options: str = "",
 ) -> dict[str, Any]:
     """Makes or completes a data set.
 
@@ -49,18 +45,20 @@ def build(
         corpus: a key of ``corpora.CORPORA``.
         source: its folder; None where the corpus makes its own videos (they go to ``OUT/videos``).
         out: the data set's folder.
-        worker_count: processes.
+        worker_count: processes of this machine.
         basis: an existing basis to use; None: fit one to the train split.
         limit: the number of clips to take; None: all.
         clip_seconds: what a clip may take on the clock, beside a share for its size.
         clip_gigabytes: memory that a process may have.
+        runner: ``local``, or one of ``beam.RUNNERS``.
+        beam_options: Apache Beam's own flags.
 
     Returns:
         What ``report.json`` holds.
 
     Raises:
-        InputError: the source or basis cannot be used, another build is at work in ``out``, or not
-            one clip could be prepared.
+        InputError: the source, basis or runner cannot be used, another build is at work in
+            ``out``, or not one clip could be prepared.
     """
     if source is None:
         if corpus not in corpora.MADE_HERE:
@@ -68,15 +66,20 @@ def build(
         source = out / "videos"
     given = None if basis is None else LandmarkBasis.load(basis)
     settings = PrepareSettings() if given is None else PrepareSettings(normaliser=given.normaliser)
+    work, memory = out / "work", int(clip_gigabytes * 2**30)
+    here = LocalRunner(worker_count, memory)
+    there: Runner = here
+    if runner != "local":
+        seen = (source, out)
+        there = BeamRunner(runner, beam_options, worker_count, memory, work / "beam", seen)
     with _only_one(out):
         found = tqdm(corpora.clips(corpus, source), desc="looking", unit="clip", delay=2)
         clips = select(list(found), limit)
         if corpus in corpora.MADE_HERE:
             corpora.make(corpus, clips, source, worker_count)
-        done = _prepare_all(
-            clips, settings, out / "work", worker_count, clip_seconds, clip_gigabytes
-        )
-        return _assemble(out, done, settings, corpus, limit, given)
+        done = _prepare_all(clips, PrepareTask(settings, work, clip_seconds), there)
+        facts = {"corpus": corpus, "limit": limit}
+        return _assemble(out, done, settings, given, facts, there, here)
 
 
 @contextlib.contextmanager
@@ -120,69 +123,43 @@ def select(clips: list[Clip], limit: int | None) -> list[Clip]:
     return [clip for *_, clip in ranked[:limit]]
 
 
-def _make(work: tuple[Clip, Path], settings: PrepareSettings) -> None:
-    """What a worker process does with a clip."""
-    clip, path = work
-    results.make(clip, settings, path)
-
-
-def _prepare_all(
-    clips: list[Clip],
-    settings: PrepareSettings,
-    folder: Path,
-    worker_count: int,
-    clip_seconds: float,
-    clip_gigabytes: float,
-) -> list[tuple[Clip, Result]]:
+def _prepare_all(clips: list[Clip], task: PrepareTask, runner: Runner) -> list[tuple[Clip, Result]]:
     """The result of every clip, kept or made now."""
-    summary = {**settings.summary(), "versions": report.versions()}
-    paths = [results.path_of(folder, results.key(clip, summary)) for clip in clips]
+    summary = {**task.settings.summary(), "versions": report.versions()}
+    items = [task.item(clip, results.key(clip, summary)) for clip in clips]
     done: dict[str, Result] = {}
-    missing: list[tuple[Clip, Path]] = []
-    for clip, path in zip(clips, paths, strict=True):
-        result = results.read(path)
-        if result is None:
-            missing.append((clip, path))
-        else:
-            done[clip.clip_id] = result
-    for left in results.sweep(folder, {path.parent.name + path.name for path in paths}):
+    for item in items:
+        result = results.read(task.path(item))
+        if result is not None:
+            done[item] = result
+    wanted = {task.path(item) for item in items}
+    for left in results.sweep(task.folder, {path.parent.name + path.name for path in wanted}):
         if left.name.endswith(".part"):
             left.unlink(missing_ok=True)
 
-    def seconds(work: tuple[Clip, Path]) -> float:
-        files = [path for path in (work[0].video, work[0].audio) if path and path.is_file()]
-        megabytes = sum(path.stat().st_size for path in files) / 1e6
-        return clip_seconds + SECONDS_PER_MEGABYTE * megabytes
-
     rejects = sum(result.reject is not None for result in done.values())
+    missing = [item for item in items if item not in done]
     with tqdm(total=len(clips), initial=len(done), desc="preparing", unit="clip") as progress:
-        for (clip, path), died in workers.run(
-            functools.partial(_make, settings=settings),
-            missing,
-            min(worker_count, max(len(missing), 1)),
-            seconds,
-            int(clip_gigabytes * 2**30),
-        ):
-            if died is not None:
-                message = f"{clip.video}: {died.message}"
-                results.make_reject(path, Reject(clip.clip_id, died.reason, message))
+        for item in runner.run(task, missing):
+            path = task.path(item)
             result = results.read(path)
             if result is None:
                 raise InputError(f"{path} cannot be read back: is there room on the disk?")
-            done[clip.clip_id] = result
+            done[item] = result
             rejects += result.reject is not None
             progress.set_postfix(rejects=rejects, refresh=False)
             progress.update()
-    return [(clip, done[clip.clip_id]) for clip in clips]
+    return [(clip, done[item]) for clip, item in zip(clips, items, strict=True)]
 
 
 def _assemble(
     out: Path,
     clips: list[tuple[Clip, Result]],
     settings: PrepareSettings,
-    corpus: str,
-    limit: int | None,
     given: LandmarkBasis | None,
+    facts: dict[str, Any],
+    there: Runner,
+    here: Runner,
 ) -> dict[str, Any]:
     """Writes the data set, its basis and its report from the results of all clips."""
     counted = report.count(clips)
@@ -198,22 +175,25 @@ def _assemble(
             "no clip of the train split could be prepared, so there is nothing to fit a landmark "
             "basis to: have speakers in the train split, or give a basis with --basis"
         )
-    records = shards.write(out, shards.plan(clips))
+    planned = shards.plan(clips)
+    written = shards.write(out, out / "work", planned, there)
     if given is None:
-        train = (
-            schema.deserialize(record)["landmarks"] for split, record in records if split == "train"
-        )
-        basis = basis_fitting.fit(train, settings.normaliser)
+        train = [
+            known.moments
+            for shard, known in zip(planned, written, strict=True)
+            if shard.split == "train"
+        ]
+        basis = merged(train).fit(settings.normaliser)
     else:
         basis = given
-    for _ in records:  # what the fit has not asked for
-        pass
+    synced = sync_corpus.judge(out, planned, there, here)
+    shards.finish(out, planned, written)
     basis.save(out / "basis.npz")
     content = {
-        "corpus": corpus,
-        "limit": limit,
+        **facts,
         **counted,
         "basis": report.describe_basis(basis, fitted=given is None),
+        "sync": synced,
         "settings": settings.summary(),
         "versions": report.versions(),
     }
@@ -235,7 +215,13 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)"
     )
-    parser.add_argument("--runner", choices=RUNNERS, default="local", help="where to run (local)")
+    parser.add_argument(
+        "--runner",
+        choices=("local", *beam.RUNNERS),
+        default="local",
+        help="this machine's processes (local), or Apache Beam: here (direct) or on a cluster",
+    )
+    parser.add_argument("--beam_options", default="", help="Apache Beam's own flags, in quotes")
     parser.add_argument(
         "--basis", type=Path, help="use this basis.npz (or the published folder), do not fit one"
     )
@@ -249,6 +235,8 @@ def main() -> None:
         value = getattr(flags, name)
         if value is not None and not value > 0:
             parser.error(f"--{name} must be more than 0, not {value}")
+    if flags.beam_options and flags.runner == "local":
+        parser.error("--beam_options is for --runner=" + ", ".join(beam.RUNNERS))
     began = time.monotonic()
     content = build(
         flags.corpus,
@@ -259,6 +247,8 @@ def main() -> None:
         flags.limit,
         flags.clip_seconds,
         flags.clip_gigabytes,
+        flags.runner,
+        flags.beam_options,
     )
     splits = {name: split for name, split in content["splits"].items() if split["clips"]}
     counts = ", ".join(f"{split['clips']} {name}" for name, split in splits.items())

@@ -16,9 +16,9 @@ import pytest
 from atvg_jax.data import schema, wire
 from atvg_jax.errors import InputError
 from atvg_jax.features.landmarks import LandmarkBasis
-from data_prep import basis as basis_fitting
 from data_prep import build as command
-from data_prep import results, shards
+from data_prep import results, shards, tasks
+from data_prep.basis import Moments, merged
 from data_prep.corpora.clip import Clip
 
 from .conftest import talk
@@ -56,7 +56,7 @@ class TestDataSet:
     def test_what_is_there(self, made):
         out, report = made
         assert {path.split("/")[0] for path in contents(out)} == {
-            "atvg_clips", "basis.npz", "report.json", "rejects.jsonl",
+            "atvg_clips", "basis.npz", "report.json", "rejects.jsonl", "sync.jsonl",
         }  # fmt: skip
         assert json.loads((out / "report.json").read_text()) == report
 
@@ -129,13 +129,14 @@ def copied(made, tmp_path):
 def asked(monkeypatch):
     """The clips that worker processes are given."""
     clips = []
-    run = command.workers.run
+    run = tasks.LocalRunner.run
 
-    def note(task, items, *others):
-        clips.extend(clip.clip_id for clip, _ in items)
-        return run(task, items, *others)
+    def note(self, task, items):
+        if isinstance(task, tasks.PrepareTask):
+            clips.extend(task.read(item)[0].clip_id for item in items)
+        return run(self, task, items)
 
-    monkeypatch.setattr(command.workers, "run", note)
+    monkeypatch.setattr(tasks.LocalRunner, "run", note)
     return clips
 
 
@@ -166,13 +167,14 @@ class TestTheSameDataSet:
         assert contents(copied) == contents(made[0])
 
     def test_damage_inside_a_result_is_found(self, people, made, copied, asked):
+        shutil.rmtree(schema.version_folder(copied))  # or it would not be looked at
         path = kept(copied)[1]
         broken = bytearray(path.read_bytes())
         broken[len(broken) // 3] ^= 1
         path.write_bytes(bytes(broken))
         with pytest.raises(InputError, match="run the same command again"):
             build(people, copied)
-        assert contents(copied)["basis.npz"] == contents(made[0])["basis.npz"]
+        assert not schema.version_folder(copied).exists()
         build(people, copied)
         assert len(asked) == 1
         assert contents(copied) == contents(made[0])
@@ -315,19 +317,25 @@ class TestSelect:
 class TestShards:
     def plan(self, count, size, monkeypatch):
         monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
+        monkeypatch.setattr(shards, "MANY_SHARDS", 8)
+        monkeypatch.setattr(shards, "LARGEST_SHARD_BYTES", 4000)
         made = []
         for number in range(count):
             record = results.Record(f"train {number}", 30, 0, size)
             made.append((clip(number, "train"), results.Result(Path("x"), (record,), {}, None)))
-        return shards.plan(made)["train"]
+        return shards.plan(made)
 
     def test_as_many_as_the_data_needs(self, monkeypatch):
         assert [len(shard.entries) for shard in self.plan(9, 100, monkeypatch)] == [9]
-        assert [len(shard.entries) for shard in self.plan(25, 100, monkeypatch)] == [8, 8, 9]
+        assert [len(shard.entries) for shard in self.plan(29, 100, monkeypatch)] == [9, 10, 10]
         assert [len(shard.entries) for shard in self.plan(2, 5000, monkeypatch)] == [1, 1]
 
+    def test_of_much_data_shards_grow_before_they_become_more(self, monkeypatch):
+        assert [len(self.plan(count, 100, monkeypatch)) for count in (80, 160, 320)] == [8, 8, 8]
+        assert len(self.plan(640, 100, monkeypatch)) == 16
+
     def test_names(self, monkeypatch):
-        names = [shard.name for shard in self.plan(25, 100, monkeypatch)]
+        names = [shard.name for shard in self.plan(29, 100, monkeypatch)]
         assert names[2] == "atvg_clips-train.tfrecord-00002-of-00003"
 
     def test_order_has_nothing_to_do_with_names(self, monkeypatch):
@@ -338,30 +346,55 @@ class TestShards:
 
 
 class TestBasis:
-    def test_in_one_pass_and_to_the_last_bit(self):
+    def parts(self):
+        """Landmarks of three examples, flat in more than one direction."""
         rng = np.random.default_rng(0)
-        parts = [rng.normal(size=(n, 68, 2)).astype(np.float32) for n in (30, 1, 200)]
-        one, two = basis_fitting.fit(iter(parts)), basis_fitting.fit(iter(parts))
-        np.testing.assert_array_equal(one.components, two.components)
-        whole = LandmarkBasis.fit(np.concatenate(parts))
-        np.testing.assert_allclose(one.mean, whole.mean, atol=1e-5)
-        np.testing.assert_allclose(one.explained_variance, whole.explained_variance, atol=1e-6)
+        mixing = rng.normal(size=(9, 136))
+        return [
+            (rng.normal(size=(n, 9)) * np.arange(9, 0, -1) @ mixing + 0.01 * rng.normal(size=136))
+            .reshape(n, 68, 2)
+            .astype(np.float32)
+            for n in (30, 1, 200)
+        ]
+
+    def sums(self, parts):
+        moments = Moments()
+        for part in parts:
+            moments.add(part)
+        return moments
+
+    def test_is_what_a_singular_value_decomposition_gives(self):
+        parts = self.parts()
+        basis = self.sums(parts).fit()
+        flat = np.concatenate(parts).reshape(-1, 136).astype(float) * 5
+        centred = flat - flat.mean(axis=0)
+        _, values, vectors = np.linalg.svd(centred, full_matrices=False)
+        np.testing.assert_allclose(basis.mean, flat.mean(axis=0), atol=1e-5)
+        shares = values**2 / np.sum(values**2)
+        np.testing.assert_allclose(basis.explained_variance, shares[:6], atol=1e-5)
+        signs = np.sign(np.sum(vectors[:6].T * basis.components, axis=0))
+        np.testing.assert_allclose(basis.components, signs * vectors[:6].T, atol=1e-4)
+
+    def test_sums_of_shards_are_the_sums_of_all(self):
+        parts = self.parts()
+        whole, shards_of_it = self.sums(parts), merged(self.sums([part]) for part in parts)
+        for name, array in whole.arrays().items():
+            np.testing.assert_allclose(shards_of_it.arrays()[name], array, rtol=1e-12, atol=1e-9)
 
     def test_no_data(self):
         with pytest.raises(ValueError, match="two shapes"):
-            basis_fitting.fit(iter(()))
+            Moments().fit()
 
 
 def test_a_clip_that_hangs_is_rejected_in_time(tmp_path, monkeypatch):
     """A clip with no time at all: its process is ended, and the others are not touched."""
     talk(tmp_path / "in" / "ada" / "good.mp4")
     talk(tmp_path / "in" / "ada" / "slow.mp4")
-    run = command.workers.run
-
-    def hurried(task, items, count, seconds, memory):
-        return run(task, items, count, lambda w: 0.01 if "slow" in w[0].clip_id else 60.0, memory)
-
-    monkeypatch.setattr(command.workers, "run", hurried)
+    monkeypatch.setattr(
+        tasks.PrepareTask,
+        "seconds",
+        lambda self, item: 0.01 if "slow" in self.read(item)[0].clip_id else 60.0,
+    )
     began = time.monotonic()
     report = build(tmp_path / "in", tmp_path / "out")
     assert report["rejects_by_reason"] == {"timeout": 1}
