@@ -30,6 +30,26 @@ def test_dynamic_pixel_loss_by_hand():
     np.testing.assert_allclose(losses.dynamic_pixel_loss(frames, target, attention), [0.5])
 
 
+def test_mouth_weights_by_hand():
+    weights = losses.mouth_weights(9.0)
+    assert weights.shape == (128, 128, 1)
+    np.testing.assert_allclose(weights.mean(), 1, rtol=1e-6)
+    # Ten to one between the middle of the mouth and the forehead, less on the falling edge.
+    np.testing.assert_allclose(weights[100, 64] / weights[20, 64], 10, rtol=1e-5)
+    left = losses.MOUTH_BOX[0]
+    np.testing.assert_allclose(weights[100, left - 3] / weights[20, 64], 1 + 9 * 3.5 / 6, rtol=1e-5)
+    assert (losses.mouth_weights(0.0) == 1).all()
+
+
+def test_pixel_weights_multiply_the_dynamic_loss():
+    frames, target = jnp.ones((1, 1, 2, 2, 3)), jnp.zeros((1, 1, 2, 2, 3))
+    attention = jnp.full((1, 1, 2, 2, 1), 0.5)
+    weights = jnp.asarray([[3.0, 1.0], [0.0, 0.0]])[..., None]
+    # (0.5 + 0.5) * (3 + 1 + 0 + 0) / 4
+    loss = losses.dynamic_pixel_loss(frames, target, attention, weights)
+    np.testing.assert_allclose(loss, [1.0])
+
+
 def test_dynamic_pixel_loss_cannot_be_lowered_through_attention():
     frames, target = jnp.ones((1, 1, 2, 2, 3)), jnp.zeros((1, 1, 2, 2, 3))
 
