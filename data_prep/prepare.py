@@ -29,6 +29,13 @@ before are then made again."""
 SILENCE = 1e-4
 """Loudest sample below which a sound track holds nothing: -80 dB, four steps of 16-bit sound."""
 
+LOUDEST = 100.0
+"""Times full scale: a sample above it, or one that is no number, comes of damaged bytes."""
+
+LEAST_MOTION = 0.1
+"""Share of neighbouring frames that differ, below which a stretch is a still picture, or a few of
+them one after the other, and not somebody who talks."""
+
 SOUND_MAY_END_EARLY = 5
 """Frames. Encoders leave sound a little shorter than the picture; more is sound that ends."""
 
@@ -190,6 +197,8 @@ def _sound(clip: Clip, begin: int) -> npt.NDArray[np.float32]:
     if clip.audio is not None and not clip.audio.is_file():
         raise InputError(f"{clip.video}: its sound {clip.audio} is missing", reason="no_audio")
     waveform = video.read_waveform(clip.audio or clip.video)
+    if not (np.abs(waveform) <= LOUDEST).all():
+        raise InputError(f"{clip.audio or clip.video}: its sound is damaged", reason="unreadable")
     if clip.audio is None:
         waveform = waveform[begin * audio.SAMPLES_PER_FRAME :]
     late = round(clip.audio_offset * audio.SAMPLE_RATE)
@@ -207,6 +216,10 @@ def _example(
 ) -> Example | str:
     """The example of one stretch, or why it is none."""
     start, count = stretch.start, len(stretch.regions)
+    # The predictor finds the same points in the same picture.
+    moves = np.any(np.diff(stretch.landmarks, axis=0), axis=(1, 2))
+    if count > 1 and moves.mean() < LEAST_MOTION:
+        return "still"
     pose = faces.head_pose(stretch.landmarks)  # of the frame: the crop has been turned upright
     if np.median(np.abs(pose[:, 0])) > settings.max_yaw:
         return "pose"

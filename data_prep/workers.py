@@ -33,7 +33,7 @@ as cores already, and sums come out the same on every machine."""
 
 
 class Died(NamedTuple):
-    """What ended a process while it worked on an item: ``timeout`` or ``crashed``, and how."""
+    """What ended the work on an item: ``timeout``, ``memory`` or ``crashed``, and how."""
 
     reason: str
     message: str
@@ -58,7 +58,7 @@ def run(
 
     Args:
         task: what to do with an item; picklable, and of a module that can be imported. What it
-            raises ends the run.
+            raises, but for a lack of memory, ends the run.
         items: picklable.
         count: processes.
         seconds: how long an item may take, on the clock.
@@ -170,6 +170,8 @@ def _outcome(worker: _Worker[Item]) -> Died | None:
             return Died("timeout", "it took longer than a clip may")
         name = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
         return Died("crashed", f"the process that worked on it ended with {name}")
+    if isinstance(error, MemoryError):
+        return Died("memory", "it takes more memory than a clip may")
     if error is not None:
         raise error
     return None

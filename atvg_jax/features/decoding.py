@@ -34,7 +34,7 @@ _USUAL_RATES = (1.0, 1000.0)  # frame rates that are believed, Hz
 _FALLBACK_RATE = 25.0
 _EXACT_FORMATS = {"mp4", "matroska", "flac"}  # others estimate how long they last
 _SKIP_LEAD = 2.0  # seconds before what is wanted that decoding begins at, at the latest
-_DECLARED_SLACK = 0.15  # seconds that a file may end before its header says
+_DECLARED_SLACK = 0.15  # seconds that a file may end before or after its header says
 
 
 class Picture(NamedTuple):
@@ -61,7 +61,9 @@ def decoding(path: PathLike) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (av.error.FFmpegError, OSError, ValueError, EOFError, MemoryError) as error:
+    except MemoryError as error:
+        raise InputError(f"{path}: takes more memory than there is", reason="memory") from error
+    except (av.error.FFmpegError, OSError, ValueError, EOFError) as error:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise unreadable(path, text) from error
 
@@ -138,7 +140,8 @@ def pictures(path: PathLike, container: Any, stream: Any, start: float = 0.0) ->
 
     Raises:
         InputError: ``unreadable`` where decoding fails or a picture is damaged, where time stamps
-            leap, or where the file ends before its header says, however late that is noticed.
+            leap, or where the file does not end where its header says, however late that is
+            noticed.
     """
     usual = 1.0 / (source_rate(stream) or _FALLBACK_RATE)
     origin = _skip(path, container, stream, start) if start > _SKIP_LEAD else None
@@ -169,7 +172,7 @@ def pictures(path: PathLike, container: Any, stream: Any, start: float = 0.0) ->
     if origin is None:
         raise unreadable(path, "it holds no pictures")
     declared = _declared_end(container, stream, origin)
-    if declared - (time + duration) > max(_DECLARED_SLACK, 2 * usual):
+    if declared and abs(declared - (time + duration)) > max(_DECLARED_SLACK, 2 * usual):
         raise unreadable(path, f"it ends after {time + duration:.1f} of {declared:.1f} s")
 
 

@@ -12,6 +12,7 @@ from atvg_jax.features.landmarks import LandmarkNormaliser
 from data_prep.corpora.clip import Clip, Word
 from data_prep.prepare import Prepared, PrepareSettings, Reject, jitter, mfcc_rows, prepare
 
+from ..features.test_video import write_file
 from .conftest import head, sound, talk
 
 
@@ -186,6 +187,24 @@ class TestRejects:
     def test_silence(self, tmp_path):
         path = talk(tmp_path / "x.mp4", waveform=np.zeros(19200, np.float32))
         assert self.reason(path) == "no_audio"
+
+    def test_sound_of_damaged_numbers(self, tmp_path, talking):
+        for number, wrong in enumerate((np.nan, np.inf, -1e6)):
+            speech = sound(1.2)
+            speech[5000] = wrong
+            path = write_file(
+                tmp_path / f"{number}.mkv", sound=speech, codecs=("libx264", "pcm_f32le")
+            )
+            clip = clip_of(talking, audio=path)
+            outcome = prepare(clip, PrepareSettings())
+            assert (outcome.reason, path.name in outcome.message) == ("unreadable", True)
+
+    def test_still_pictures(self, tmp_path):
+        assert self.reason(talk(tmp_path / "x.mp4", still=True)) == "still"
+        frames = list(head(30))
+        shown = [frames[number - number % 2] for number in range(30)]  # a slow camera's will do
+        video.write_video(tmp_path / "z.mp4", shown, sound(1.2), 16000)
+        assert isinstance(prepare(clip_of(tmp_path / "z.mp4"), PrepareSettings()), Prepared)
 
     def test_jitter_and_pose(self, talking):
         assert self.reason(talking, max_jitter=0.0) == "jitter"

@@ -1,5 +1,6 @@
 """Worker processes survive, or are replaced after, whatever an item does to them."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -18,6 +19,13 @@ def misbehave(item):
     if what == "hang":
         while True:
             time.sleep(1)
+    if what == "hang in C":  # as a decoder that never comes back: Python's own lock is held
+        ctypes.PyDLL(None).sleep(600)
+    if what == "eat in C":  # as a decoder that believes a header
+        malloc = ctypes.CDLL(None).malloc
+        malloc.restype = ctypes.c_void_p
+        if malloc(ctypes.c_size_t(64 * GIGABYTE)) is None:
+            raise MemoryError
     if what == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if what == "leave":
@@ -56,9 +64,10 @@ def test_a_process_that_dies_takes_only_its_own_item():
     assert "exit code 3" in done["leave", 3].message
 
 
-def test_what_hangs_is_ended():
-    done = run([("hang", 0), ("fine", 1)], count=1, seconds=0.5)
-    assert done["hang", 0].reason == "timeout"
+@pytest.mark.parametrize("how", ["hang", "hang in C"])
+def test_what_hangs_is_ended(how):
+    done = run([(how, 0), ("fine", 1)], count=1, seconds=0.5)
+    assert done[how, 0].reason == "timeout"
     assert done["fine", 1] is None
 
 
@@ -68,9 +77,11 @@ def test_a_mistake_in_the_program_ends_the_run():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps processes to their memory")
-def test_memory_is_limited():
-    with pytest.raises(MemoryError):
-        run([("eat", 0)])
+@pytest.mark.parametrize("how", ["eat", "eat in C"])
+def test_memory_is_limited(how):
+    done = run([(how, 0), ("fine", 1)], count=1)
+    assert done[how, 0].reason == "memory"
+    assert done["fine", 1] is None
 
 
 def test_the_environment_is_left_as_it_was(monkeypatch):
