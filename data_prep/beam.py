@@ -10,8 +10,11 @@ worker nothing. Nothing but Apache Beam itself is imported in the worker, and no
 project's preparation in the process.
 """
 
+import contextlib
 import dataclasses
 import functools
+import io
+import logging
 import os
 import shlex
 import threading
@@ -32,9 +35,9 @@ RUNNERS = {
 }
 """Names of ``--runner`` and what Beam calls them."""
 
-GROUPS, LARGEST_GROUP, SMALLEST_GROUP = 256, 32, 4
-"""Items are cut into about so many groups, within these sizes: starting a process takes about as
-long as preparing one short clip."""
+GROUPS, LARGEST_GROUP, SMALLEST_GROUP = 256, 128, 8
+"""Items are cut into about so many groups, within these sizes: starting a process and loading the
+models of faces takes about as long as preparing one or two short clips."""
 
 GLANCES = 1000
 """Files that are looked for at a time while workers work."""
@@ -114,22 +117,46 @@ class BeamRunner:
         Raises:
             InputError: Beam is not installed, or does not know one of them.
         """
+        with self._quiet():
+            try:
+                from apache_beam.options.pipeline_options import PipelineOptions
+            except ImportError as error:
+                raise InputError(
+                    f"--runner={self.runner} needs the package apache-beam ({error}): install it "
+                    "with pip install -r requirements.txt, or use --runner=local"
+                ) from error
+            flags = [f"--runner={RUNNERS[self.runner]}"]
+            if self.runner == "direct":
+                flags += [
+                    "--direct_running_mode=multi_processing",
+                    f"--direct_num_workers={self.count}",
+                    "--default_sdk_harness_log_level=ERROR",
+                    # What DirectRunner, which would first try to download another runner, cannot
+                    # do.
+                    "--allow_unsafe_triggers",
+                ]
+            said = io.StringIO()
+            try:
+                options = PipelineOptions([*flags, *shlex.split(self.options)])
+                with contextlib.redirect_stderr(said):
+                    known = options.get_all_options()
+                unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
+            except (SystemExit, ValueError) as error:  # argparse's, and of a quote that is open
+                problem = (said.getvalue() or str(error)).strip().splitlines()[-1]
+                raise InputError(f"--beam_options={self.options!r}: {problem}") from error
+        if unknown:
+            names = ", ".join(f"--{name}" for name in sorted(unknown))
+            raise InputError(f"--beam_options: Apache Beam knows no {names}")
+        return options
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Keeps Beam's warnings, which it gives of itself, out of what a person reads."""
+        logging.disable(logging.WARNING)
         try:
-            from apache_beam.options.pipeline_options import PipelineOptions
-        except ImportError as error:
-            raise InputError(
-                f"--runner={self.runner} needs the package apache-beam ({error}): install it with "
-                "pip install -r requirements.txt, or use --runner=local"
-            ) from error
-        flags = [f"--runner={RUNNERS[self.runner]}", "--default_sdk_harness_log_level=WARNING"]
-        if self.runner == "direct":
-            flags += [
-                "--direct_running_mode=multi_processing",
-                f"--direct_num_workers={self.count}",
-                # What DirectRunner, which would first try to download another runner, cannot do.
-                "--allow_unsafe_triggers",
-            ]
-        return PipelineOptions([*flags, *shlex.split(self.options)])
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 class _Pipeline:
@@ -144,7 +171,10 @@ class _Pipeline:
         import apache_beam
 
         self._error: BaseException | None = None
-        pipeline = apache_beam.Pipeline(options=options)
+        try:
+            pipeline = apache_beam.Pipeline(options=options)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"Apache Beam cannot begin: {_last_line(error)}") from error
         _ = pipeline | apache_beam.Create(groups, reshuffle=True) | apache_beam.Map(work)
 
         def run() -> None:
@@ -167,9 +197,13 @@ class _Pipeline:
         """
         self._thread.join(seconds)
         if self._error is not None:
-            lines = str(self._error).strip().splitlines() or [repr(self._error)]
-            raise InputError(f"the Beam pipeline failed: {lines[-1]}") from self._error
+            raise InputError(f"the Beam pipeline failed: {_last_line(self._error)}")
         return not self._thread.is_alive()
+
+
+def _last_line(error: BaseException) -> str:
+    """What an error that holds a whole traceback says in the end."""
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
 
 
 def _write(listing: Path, items: Sequence[str]) -> list[tuple[int, int]]:

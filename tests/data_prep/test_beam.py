@@ -71,6 +71,20 @@ def test_without_beam(tmp_path, monkeypatch):
         runner(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--flink_mister=x:8081", "Apache Beam knows no --flink_mister"),
+        ("--direct_num_workers=many", "--direct_num_workers: invalid int value"),
+        ("--project='x", "No closing quotation"),
+    ],
+)
+def test_wrong_options_are_named(tmp_path, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        runner(tmp_path, options=options)
+    assert "\n" not in str(caught.value)
+
+
 def test_every_item_is_in_one_group(tmp_path):
     items = [f"item {number}" * (number % 3 + 1) for number in range(3000)]
     listing = tmp_path / "x.items"
@@ -79,6 +93,7 @@ def test_every_item_is_in_one_group(tmp_path):
     found = [text[at : at + length].decode().splitlines() for at, length in groups]
     assert [item for group in found for item in group] == items
     assert {len(group) for group in found[:-1]} == {3000 // beam.GROUPS}
+    assert len(beam._write(listing, items[:5])) == 1
 
 
 def test_the_same_data_set(people, tmp_path):
