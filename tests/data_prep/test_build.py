@@ -17,8 +17,7 @@ from atvg_jax.data import schema, wire
 from atvg_jax.errors import InputError
 from atvg_jax.features.landmarks import LandmarkBasis
 from data_prep import build as command
-from data_prep import results, shards, tasks
-from data_prep.basis import Moments, merged
+from data_prep import tasks
 from data_prep.corpora.clip import Clip
 
 from .conftest import talk
@@ -207,6 +206,24 @@ class TestTheSameDataSet:
         assert "1 rejected" in said
         assert contents(out) == contents(made[0])
 
+    def test_shards_that_have_not_changed_stay(self, people, made, copied):
+        """The same files, not copies, though the folder is another."""
+        before = {path: path.stat().st_ino for path in schema.version_folder(copied).iterdir()}
+        build(people, copied)
+        after = {path: path.stat().st_ino for path in schema.version_folder(copied).iterdir()}
+        assert {p.name for p in before if before[p] == after[p]} == {
+            path.name for path in before if ".tfrecord-" in path.name
+        }
+        assert contents(copied) == contents(made[0])
+
+    def test_where_files_have_one_name_only_shards_are_written_again(
+        self, people, made, copied, asked, monkeypatch
+    ):
+        monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(OSError("no links")))
+        build(people, copied)
+        assert asked == []
+        assert contents(copied) == contents(made[0])
+
     def test_a_changed_video_is_prepared_again(self, tmp_path):
         path = talk(tmp_path / "in" / "ada" / "x.mp4", frames=26)
         build(tmp_path / "in", tmp_path / "out")
@@ -224,6 +241,18 @@ class TestSettings:
         assert asked == []  # its normaliser is this project's own, which made them
         np.testing.assert_array_equal(used.components, other.components)
         assert report["basis"]["fitted"] is False
+
+    def test_the_published_basis_is_accepted_as_it_is(self, reference, tmp_path):
+        talk(tmp_path / "in" / "ada" / "x.mp4", frames=26)
+        report = build(tmp_path / "in", tmp_path / "out", basis=reference / "basics")
+        basis = LandmarkBasis.load(tmp_path / "out" / "basis.npz")
+        published = np.load(reference / "basics" / "U_lrw1.npy")[:, :6]
+        np.testing.assert_allclose(basis.components, published, atol=1e-6)
+        assert report["basis"] == report["basis"] | {"fitted": False, "normaliser": "published"}
+        # The published normalisation brings the last frame of every clip to the same shape.
+        (example,) = read(tmp_path / "out", "train")
+        only = basis.normaliser.normalise(example["aligned_landmarks"][-1:])
+        np.testing.assert_allclose(example["landmarks"][-1:], only, atol=1e-6)
 
     def test_two_builds_do_not_work_on_one_data_set(self, people, tmp_path):
         with (
@@ -312,78 +341,6 @@ class TestSelect:
     def test_two_clips_of_one_name_are_refused(self):
         with pytest.raises(InputError, match="train 1"):
             command.select([clip(1, "train"), clip(2, "train"), clip(1, "train")], None)
-
-
-class TestShards:
-    def plan(self, count, size, monkeypatch):
-        monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
-        monkeypatch.setattr(shards, "MANY_SHARDS", 8)
-        monkeypatch.setattr(shards, "LARGEST_SHARD_BYTES", 4000)
-        made = []
-        for number in range(count):
-            record = results.Record(f"train {number}", 30, 0, size)
-            made.append((clip(number, "train"), results.Result(Path("x"), (record,), {}, None)))
-        return shards.plan(made)
-
-    def test_as_many_as_the_data_needs(self, monkeypatch):
-        assert [len(shard.entries) for shard in self.plan(9, 100, monkeypatch)] == [9]
-        assert [len(shard.entries) for shard in self.plan(29, 100, monkeypatch)] == [9, 10, 10]
-        assert [len(shard.entries) for shard in self.plan(2, 5000, monkeypatch)] == [1, 1]
-
-    def test_of_much_data_shards_grow_before_they_become_more(self, monkeypatch):
-        assert [len(self.plan(count, 100, monkeypatch)) for count in (80, 160, 320)] == [8, 8, 8]
-        assert len(self.plan(640, 100, monkeypatch)) == 16
-
-    def test_names(self, monkeypatch):
-        names = [shard.name for shard in self.plan(29, 100, monkeypatch)]
-        assert names[2] == "atvg_clips-train.tfrecord-00002-of-00003"
-
-    def test_order_has_nothing_to_do_with_names(self, monkeypatch):
-        (shard,) = self.plan(9, 10, monkeypatch)
-        order = [record.clip_id for _, _, record in shard.entries]
-        assert order != sorted(order)
-        assert sorted(order) == [f"train {number}" for number in range(9)]
-
-
-class TestBasis:
-    def parts(self):
-        """Landmarks of three examples, flat in more than one direction."""
-        rng = np.random.default_rng(0)
-        mixing = rng.normal(size=(9, 136))
-        return [
-            (rng.normal(size=(n, 9)) * np.arange(9, 0, -1) @ mixing + 0.01 * rng.normal(size=136))
-            .reshape(n, 68, 2)
-            .astype(np.float32)
-            for n in (30, 1, 200)
-        ]
-
-    def sums(self, parts):
-        moments = Moments()
-        for part in parts:
-            moments.add(part)
-        return moments
-
-    def test_is_what_a_singular_value_decomposition_gives(self):
-        parts = self.parts()
-        basis = self.sums(parts).fit()
-        flat = np.concatenate(parts).reshape(-1, 136).astype(float) * 5
-        centred = flat - flat.mean(axis=0)
-        _, values, vectors = np.linalg.svd(centred, full_matrices=False)
-        np.testing.assert_allclose(basis.mean, flat.mean(axis=0), atol=1e-5)
-        shares = values**2 / np.sum(values**2)
-        np.testing.assert_allclose(basis.explained_variance, shares[:6], atol=1e-5)
-        signs = np.sign(np.sum(vectors[:6].T * basis.components, axis=0))
-        np.testing.assert_allclose(basis.components, signs * vectors[:6].T, atol=1e-4)
-
-    def test_sums_of_shards_are_the_sums_of_all(self):
-        parts = self.parts()
-        whole, shards_of_it = self.sums(parts), merged(self.sums([part]) for part in parts)
-        for name, array in whole.arrays().items():
-            np.testing.assert_allclose(shards_of_it.arrays()[name], array, rtol=1e-12, atol=1e-9)
-
-    def test_no_data(self):
-        with pytest.raises(ValueError, match="two shapes"):
-            Moments().fit()
 
 
 def test_a_clip_that_hangs_is_rejected_in_time(tmp_path, monkeypatch):
