@@ -27,8 +27,7 @@ if [[ ! -f $model/model.json ]]; then
   python -m data_prep.build --corpus=synthetic --out="$out/data" --limit="$clips"
   say "training AT-net (speech to landmarks), compact, $at_steps steps"
   python -m atvg_jax.train --config=configs/at_net.py:compact --workdir="$out/at" \
-    --config.data="$out/data" --config.steps="$at_steps" --config.checkpoint_every=50 \
-    --config.learning_rate=5e-4
+    --config.data="$out/data" --config.steps="$at_steps" --config.checkpoint_every=50
   say "training VG-net (landmarks to frames), compact, $vg_steps steps"
   # A few hundred steps are too few for a discriminator, or for attention, to learn anything.
   python -m atvg_jax.train --config=configs/vg_net.py:compact,no_discriminator,no_attention \
