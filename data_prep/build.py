@@ -38,6 +38,7 @@ def build(
     clip_gigabytes: float = 4.0,
     runner: str = "local",
     beam_options: str = "",
+    offsets: Path | None = None,
 ) -> dict[str, Any]:
     """Makes or completes a data set.
 
@@ -52,6 +53,7 @@ def build(
         clip_gigabytes: memory that a process may have.
         runner: ``local``, or one of ``beam.RUNNERS``.
         beam_options: Apache Beam's own flags.
+        offsets: a copy of an earlier build's ``sync.jsonl``, to put sound right by.
 
     Returns:
         What ``report.json`` holds.
@@ -64,6 +66,8 @@ def build(
         if corpus not in corpora.MADE_HERE:
             raise InputError(f"--corpus={corpus} needs --source, the folder that holds it")
         source = out / "videos"
+    if offsets is not None and offsets.resolve() == (out / "sync.jsonl").resolve():
+        raise InputError(f"{offsets} is written anew by this build: copy it and give the copy")
     given = None if basis is None else LandmarkBasis.load(basis)
     settings = PrepareSettings() if given is None else PrepareSettings(normaliser=given.normaliser)
     work, memory = out / "work", int(clip_gigabytes * 2**30)
@@ -75,6 +79,8 @@ def build(
     with _only_one(out):
         found = tqdm(corpora.clips(corpus, source), desc="looking", unit="clip", delay=2)
         clips = select(list(found), limit)
+        if offsets is not None:
+            clips = sync_corpus.corrected(clips, offsets)
         if corpus in corpora.MADE_HERE:
             corpora.make(corpus, clips, source, worker_count)
         done = _prepare_all(clips, PrepareTask(settings, work, clip_seconds), there)
@@ -225,6 +231,11 @@ def main() -> None:
     parser.add_argument(
         "--basis", type=Path, help="use this basis.npz (or the published folder), do not fit one"
     )
+    parser.add_argument(
+        "--offsets",
+        type=Path,
+        help="copy of a build's sync.jsonl: put the sound of clips right by it",
+    )
     parser.add_argument("--limit", type=int, help="prepare only so many clips")
     parser.add_argument(
         "--clip_seconds", type=float, default=120.0, help="time for a clip, more for large ones"
@@ -249,6 +260,7 @@ def main() -> None:
         flags.clip_gigabytes,
         flags.runner,
         flags.beam_options,
+        flags.offsets,
     )
     splits = {name: split for name, split in content["splits"].items() if split["clips"]}
     counts = ", ".join(f"{split['clips']} {name}" for name, split in splits.items())

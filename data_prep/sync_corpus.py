@@ -17,6 +17,7 @@ from atvg_jax.data import schema, wire
 from atvg_jax.errors import InputError
 from atvg_jax.features import audio
 from data_prep import sync, workers
+from data_prep.corpora.clip import Clip
 from data_prep.shards import Shard, temporary_folder, write_text
 from data_prep.tasks import Runner, Task
 
@@ -33,6 +34,9 @@ SECONDS = 3600.0
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_OFF = 30
 """Clips that the report names; ``sync.jsonl`` lists all."""
+
+CORRECTED_FROM = 0.06
+"""Seconds: a frame and a half. What is less may be the estimate's own error."""
 
 LEAST_CORRELATION = 0.1
 """Of mouth opening and loudness, below which nothing is said of all clips together."""
@@ -69,8 +73,7 @@ class _SyncTask:
         """The fold of an example; stretches of one clip are in the same."""
         if self.by_speaker:
             return sync.fold(example["speaker"])
-        clip, _, start = example["clip_id"].rpartition("@")
-        return sync.fold(clip if clip and start.isdigit() else example["clip_id"])
+        return sync.fold(_clip_of(example["clip_id"]))
 
     def seconds(self, item: str) -> float:
         """The same for all."""
@@ -201,6 +204,47 @@ def common_offset(energy: npt.NDArray[np.float64]) -> float | None:
 def _moved(found: sync.Estimate, common: float) -> sync.Estimate:
     """An estimate against true sync, of one against the other clips."""
     return found._replace(offset=round(found.offset + common, 2))
+
+
+def corrected(clips: list[Clip], path: Path) -> list[Clip]:
+    """Clips with their sound put right by what an earlier build has found.
+
+    Args:
+        clips: of the corpus, or some of them.
+        path: a ``sync.jsonl``. Of a clip with several examples the median counts.
+
+    Raises:
+        InputError: the file cannot be used, or is of another corpus.
+    """
+    found: dict[str, list[float]] = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            content = json.loads(line)
+            offsets = found.setdefault(_clip_of(content["clip_id"]), [])
+            if content["offset"] is not None:
+                offsets.append(float(content["offset"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be used ({error}): give the sync.jsonl of a build"
+        ) from error
+    known = {clip.clip_id for clip in clips}
+    if found and not found.keys() & known:
+        raise InputError(
+            f"{path} names no clip of this corpus: give the sync.jsonl of a build of it"
+        )
+    moved = []
+    for clip in clips:
+        offset = float(np.median(found.get(clip.clip_id) or [0.0]))
+        if abs(offset) > CORRECTED_FROM:
+            clip = dataclasses.replace(clip, audio_offset=round(clip.audio_offset + offset, 3))
+        moved.append(clip)
+    return moved
+
+
+def _clip_of(example: str) -> str:
+    """The id of the clip that an example is of: without the number of its first frame."""
+    clip, _, start = example.rpartition("@")
+    return clip if clip and start.isdigit() else example
 
 
 def _first(shards: list[Shard]) -> list[str]:

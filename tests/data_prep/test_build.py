@@ -242,6 +242,21 @@ class TestSettings:
         np.testing.assert_array_equal(used.components, other.components)
         assert report["basis"]["fitted"] is False
 
+    def test_offsets_of_an_earlier_build_are_put_right(self, people, copied, asked, tmp_path):
+        line = {"clip_id": "ben/one.mp4", "offset": 0.2}
+        (tmp_path / "offsets.jsonl").write_text(json.dumps(line) + "\n")
+        info = (schema.version_folder(copied) / "dataset_info.json").read_text()
+        splits = [split["name"] for split in json.loads(info)["splits"]]
+        before = {e["clip_id"]: e["mfcc"] for split in splits for e in read(copied, split)}
+        build(people, copied, offsets=tmp_path / "offsets.jsonl")
+        after = {e["clip_id"]: e["mfcc"] for split in splits for e in read(copied, split)}
+        assert asked == ["ben/one.mp4"]
+        np.testing.assert_array_equal(after["ada/one.mp4"], before["ada/one.mp4"])
+        # 200 ms are 20 rows; 12 rows of silence came first.
+        np.testing.assert_array_equal(after["ben/one.mp4"][14:50], before["ben/one.mp4"][34:70])
+        with pytest.raises(InputError, match="give the copy"):
+            build(people, copied, offsets=copied / "sync.jsonl")
+
     def test_the_published_basis_is_accepted_as_it_is(self, reference, tmp_path):
         talk(tmp_path / "in" / "ada" / "x.mp4", frames=26)
         report = build(tmp_path / "in", tmp_path / "out", basis=reference / "basics")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from atvg_jax.data import schema, wire
+from atvg_jax.errors import InputError
 from atvg_jax.features.images import encode_jpeg
 from atvg_jax.features.landmarks import bundled_face_shape
 from data_prep import results, shards, sync, sync_corpus
@@ -213,3 +214,35 @@ def test_an_offset_that_is_not_known_is_not_told():
     assert said["splits"]["test"]["quantiles"] is None
     assert said["most_off"] == []
     assert json.loads(sync_corpus._line(*rows[0]))["offset"] is None
+
+
+class TestCorrected:
+    LINES = (
+        {"clip_id": "late.mp4", "offset": 0.2},
+        {"clip_id": "parts.mp4@250", "offset": -0.3},
+        {"clip_id": "parts.mp4", "offset": -0.1},
+        {"clip_id": "parts.mp4@500", "offset": -0.12},
+        {"clip_id": "nearly.mp4", "offset": 0.05},
+        {"clip_id": "unknown.mp4", "offset": None},
+    )
+
+    def write(self, tmp_path, lines=LINES):
+        path = tmp_path / "offsets.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
+
+    def test_clips_get_what_was_found_on_top_of_what_they_had(self, tmp_path):
+        names = ("late.mp4", "parts.mp4", "nearly.mp4", "unknown.mp4", "new.mp4")
+        clips = [Clip(name, Path(name), "a", "train", audio_offset=0.04) for name in names]
+        found = sync_corpus.corrected(clips, self.write(tmp_path))
+        assert [clip.audio_offset for clip in found] == [0.24, -0.08, 0.04, 0.04, 0.04]
+        assert [clip.clip_id for clip in found] == list(names)
+
+    def test_a_file_that_cannot_be_used(self, tmp_path):
+        clips = [Clip("other.mp4", Path("x"), "a", "train")]
+        with pytest.raises(InputError, match="names no clip of this corpus"):
+            sync_corpus.corrected(clips, self.write(tmp_path))
+        with pytest.raises(InputError, match=r"give the sync.jsonl of a build"):
+            sync_corpus.corrected(clips, self.write(tmp_path, [{"clip_id": "a"}]))
+        with pytest.raises(InputError, match=r"nowhere.jsonl"):
+            sync_corpus.corrected(clips, tmp_path / "nowhere.jsonl")
