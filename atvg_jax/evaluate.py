@@ -4,10 +4,11 @@ It draws the paper's figures, too, and lays evaluations side by side.
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atvg_jax import command_line
 from atvg_jax.errors import InputError
@@ -54,6 +55,14 @@ def parser() -> command_line.Parser:
     add("--no_cpbd", action="store_true", help="leave sharpness out")
     add("--no_landmarks", action="store_true", help="find no landmarks in generated frames")
     add("--no_identity", action="store_true", help="leave identity similarity out")
+    add(
+        "--lpips", type=Path, metavar="FILE",
+        help="weights of LPIPS 0.1 with AlexNet (.safetensors, .npz): score with it too",
+    )  # fmt: skip
+    add(
+        "--fid", type=Path, metavar="FILE",
+        help="weights of FID's Inception v3, pt_inception-2015-12-05: score with it too",
+    )  # fmt: skip
     add("--limit", type=int, metavar="N", help="score at most N clips")
     add(
         "--videos",
@@ -101,7 +110,7 @@ def parser() -> command_line.Parser:
 
 SCORING = (
     "data", "split", "baseline_train", "real", "generated", "no_cpbd", "no_landmarks",
-    "no_identity", "limit", "workers",
+    "no_identity", "lpips", "fid", "limit", "workers",
 )  # fmt: skip
 DRAWING = ("image", "landmarks", "audio", "columns")
 
@@ -143,37 +152,92 @@ def _check_mode(
 
 
 def settings_of(arguments: argparse.Namespace) -> "judge.Settings":
-    """What is to be measured."""
+    """What is to be measured; weights are looked at before anything else takes its time."""
     from atvg_jax.evaluation import judge
 
+    if arguments.lpips is not None:
+        from atvg_jax.evaluation.backbones.lpips import Lpips
+
+        Lpips(arguments.lpips)
+    if arguments.fid is not None:
+        from atvg_jax.evaluation.backbones.inception import Inception
+
+        Inception(arguments.fid)
     return judge.Settings(
         cpbd=not arguments.no_cpbd,
         landmarks=not arguments.no_landmarks,
         identity=not arguments.no_identity,
+        lpips=arguments.lpips,
+        fid=arguments.fid,
     )
+
+
+def named(measured: "judge.Settings") -> dict[str, Any]:
+    """The settings as JSON can hold them."""
+    values = dataclasses.asdict(measured)
+    return {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
+
+
+class Judged(NamedTuple):
+    """What came of all clips.
+
+    Attributes:
+        tables: by name, the scores of every system and clip.
+        fid: by system; empty without its weights.
+        problems: clips that could not be scored.
+    """
+
+    tables: dict[str, list["judge.Scores"]]
+    fid: dict[str, float]
+    problems: list["Problem"]
 
 
 def run_all(
     work: Callable[[Any], Any], todo: Iterable[Any], count: int, workers: int | None
-) -> tuple[list[Any], list["Problem"]]:
-    """Does all the work with a progress bar; results and problems apart."""
+) -> Judged:
+    """Does all the work, with a progress bar; ``work`` gives scores by table, or a problem."""
     import tqdm
 
+    from atvg_jax.evaluation import judge
+    from atvg_jax.evaluation.backbones.inception import FrechetDistances
     from atvg_jax.evaluation.protocol import Problem, in_processes
 
-    results: list[Any] = []
+    tables: dict[str, list[judge.Scores]] = {}
     problems: list[Problem] = []
+    distances = FrechetDistances()
     with tqdm.tqdm(total=count, unit="clip", desc="judging") as bar:
         for result in in_processes(work, todo, workers):
-            (problems if isinstance(result, Problem) else results).append(result)
             bar.update()
-    return results, problems
+            if isinstance(result, Problem):
+                problems.append(result)
+                continue
+            for table, scores in result.items():
+                for one in scores:
+                    if one.features is not None:
+                        distances.add(one.system, one.features)
+                    # Features of a large set do not fit into memory; their moments do.
+                    tables.setdefault(table, []).append(dataclasses.replace(one, features=None))
+    return Judged(tables, distances.from_system(judge.GROUND_TRUTH), problems)
+
+
+def tables_of(judged: Judged) -> list["report.Table"]:
+    """The report's tables, FID in that of frames."""
+    from atvg_jax.evaluation import report
+
+    fid = {system: {"fid": value} for system, value in judged.fid.items()}
+    return [
+        report.Table(name, name.capitalize(), scores, fid if name == "frames" else {})
+        for name, scores in judged.tables.items()
+    ]
+
+
+def shown_clips(judged: Judged) -> list[str]:
+    """Ids of the clips that were scored."""
+    return list(dict.fromkeys(one.clip_id for one in judged.tables.get("frames", [])))
 
 
 def evaluate_model(arguments: argparse.Namespace) -> "report.Report":
     """Scores a model on a split."""
-    import itertools
-
     from atvg_jax import evaluate_model as join
     from atvg_jax.data import schema
     from atvg_jax.data.records import ClipRecords
@@ -181,6 +245,7 @@ def evaluate_model(arguments: argparse.Namespace) -> "report.Report":
     from atvg_jax.inference import model_directory
     from atvg_jax.inference.prepared import PreparedFace
 
+    measured = settings_of(arguments)
     split = arguments.split or "test"
     records = ClipRecords(schema.data_files(arguments.data, split))
     face = PreparedFace(model_directory.read(arguments.model))
@@ -191,10 +256,8 @@ def evaluate_model(arguments: argparse.Namespace) -> "report.Report":
     if not count:
         raise InputError(f"{arguments.data}: its {split} split is empty")
     videos_folder = arguments.out / report.VIDEOS_FOLDER if arguments.videos else None
-    todo = join.tasks(
-        face, records, settings_of(arguments), ridge, videos_folder, arguments.videos, count
-    )
-    judged, problems = run_all(join.judge_task, todo, count, arguments.workers)
+    todo = join.tasks(face, records, measured, ridge, videos_folder, arguments.videos, count)
+    judged = run_all(join.judge_task, todo, count, arguments.workers)
     settings = {
         "model": str(arguments.model),
         "data": str(arguments.data),
@@ -202,50 +265,42 @@ def evaluate_model(arguments: argparse.Namespace) -> "report.Report":
         "clips": count,
         "portrait": "each clip's first frame, which is not scored",
         "ridge_penalty": None if ridge is None else ridge.penalty,
+        "measured": named(measured),
     }
-    frames = list(itertools.chain.from_iterable(one.frames for one in judged))
-    landmarks = list(itertools.chain.from_iterable(one.landmarks for one in judged))
     return report.Report(
         f"{arguments.model.name} on {arguments.data.name}, {split}",
         settings,
-        [
-            report.Table("frames", "Frames", frames),
-            report.Table("landmarks", "Landmarks", landmarks),
-        ],
-        problems,
-        report.videos_in(videos_folder, [one.frames[0].clip_id for one in judged]),
+        tables_of(judged),
+        judged.problems,
+        report.videos_in(videos_folder, shown_clips(judged)),
     )
 
 
 def evaluate_videos(arguments: argparse.Namespace) -> "report.Report":
     """Scores a folder of videos against another."""
-    import itertools
-
     from atvg_jax.evaluation import folders, report
 
+    measured = settings_of(arguments)
     videos_folder = arguments.out / report.VIDEOS_FOLDER if arguments.videos else None
     todo, unmatched = folders.pairs(
-        arguments.real,
-        arguments.generated,
-        settings_of(arguments),
-        videos_folder,
-        arguments.videos,
+        arguments.real, arguments.generated, measured, videos_folder, arguments.videos
     )
     todo = todo[: arguments.limit]
-    judged, problems = run_all(folders.judge_pair, todo, len(todo), arguments.workers)
+    judged = run_all(folders.judge_pair, todo, len(todo), arguments.workers)
     settings = {
         "real": str(arguments.real),
         "generated": str(arguments.generated),
         "clips": len(todo),
         "frame_rate": 25,
         "portrait": "each real video's first frame with a face, which is not scored",
+        "measured": named(measured),
     }
     return report.Report(
         f"{arguments.generated.resolve().name} against {arguments.real.resolve().name}",
         settings,
-        [report.Table("frames", "Frames", list(itertools.chain.from_iterable(judged)))],
-        unmatched + problems,
-        report.videos_in(videos_folder, [scores[0].clip_id for scores in judged]),
+        tables_of(judged),
+        unmatched + judged.problems,
+        report.videos_in(videos_folder, shown_clips(judged)),
     )
 
 
@@ -296,7 +351,7 @@ def score(arguments: argparse.Namespace) -> str:
     from atvg_jax.evaluation import report
 
     made = evaluate_videos(arguments) if arguments.real else evaluate_model(arguments)
-    if not any(table.scores for table in made.tables):
+    if not made.tables:
         first = made.problems[0]
         raise InputError(
             f"none of {len(made.problems)} clips could be scored; the first: {first.message}"

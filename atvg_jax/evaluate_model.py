@@ -50,16 +50,8 @@ class Task:
     landmark_scores: list[judge.Scores]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What came of a task."""
-
-    frames: list[judge.Scores]
-    landmarks: list[judge.Scores]
-
-
-def judge_task(task: Task) -> Judged | Problem:
-    """Scores a clip's frames and writes its video; or says why that cannot be done."""
+def judge_task(task: Task) -> dict[str, list[judge.Scores]] | Problem:
+    """Scores a clip by table and writes its video, or says why that cannot be done."""
     try:
         scores = judge.judge(task.clip_id, task.speaker, task.real, task.systems, task.settings)
     except ValueError as error:  # too few frames
@@ -68,7 +60,7 @@ def judge_task(task: Task) -> Judged | Problem:
         shown = {judge.GROUND_TRUTH: task.real.frames()}
         shown |= {name: clip.frames() for name, clip in task.systems.items()}
         side_by_side.write(task.video, shown)
-    return Judged(scores, task.landmark_scores)
+    return {"frames": scores, "landmarks": task.landmark_scores}
 
 
 def tasks(

@@ -31,6 +31,14 @@ METRICS: dict[str, Metric] = {
     "ssim_uniform": Metric(
         "SSIM 7x7", "", 4, "higher", "structural similarity, scikit-image's default window"
     ),
+    "lpips": Metric("LPIPS", "", 4, "lower", "LPIPS 0.1 with AlexNet"),
+    "fid": Metric(
+        "FID",
+        "",
+        2,
+        "lower",
+        "of all clips together, Inception v3 of pt_inception-2015-12-05",
+    ),
     "landmark_distance_mouth": Metric(
         "LMD mouth", "px", 3, "lower", "mean distance of a mouth point, mouths centred"
     ),

@@ -62,8 +62,10 @@ def _cell(name: str, value: Mapping[str, float] | None) -> str:
     if value is None or value["mean"] is None:
         return "–"
     decimals = METRICS[name].decimals
-    numbers = [f"{value[key]:.{decimals}f}" for key in ("mean", "low", "high")]
-    return "{} [{}, {}]".format(*numbers)
+    text = f"{value['mean']:.{decimals}f}"
+    if value["low"] is not None:
+        text += f" [{value['low']:.{decimals}f}, {value['high']:.{decimals}f}]"
+    return text
 
 
 def _check_same_clips(contents: Mapping[str, Any], folders: Mapping[str, Path]) -> None:

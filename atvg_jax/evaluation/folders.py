@@ -81,8 +81,8 @@ def match(
     return both, problems
 
 
-def judge_pair(pair: Pair) -> list[judge.Scores] | Problem:
-    """Scores one pair of videos, or says why that cannot be done."""
+def judge_pair(pair: Pair) -> dict[str, list[judge.Scores]] | Problem:
+    """Scores one pair of videos, as the table ``frames``, or says why that cannot be done."""
     try:
         real = AlignedVideo(pair.real)
         generated = AlignedVideo(pair.generated)
@@ -102,7 +102,7 @@ def judge_pair(pair: Pair) -> list[judge.Scores] | Problem:
         return Problem(pair.clip_id, error.reason, str(error))
     except ValueError as error:  # too few frames that show a face
         return Problem(pair.clip_id, "no_face", f"{pair.generated}: {error}")
-    return scores
+    return {"frames": scores}
 
 
 def _sound(path: Path) -> side_by_side.Sound | None:

@@ -8,6 +8,8 @@ is not scored. Two references stand beside every system, made from the real clip
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,9 @@ PSNR takes no frame for better than this (58.9 dB), so that equal frames do not 
 
 FEWEST_FRAMES = 10
 
+FEATURES_EVERY = 5
+"""Frames from one whose features FID takes to the next: neighbours are all but the same."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -42,11 +47,15 @@ class Settings:
         cpbd: sharpness.
         landmarks: landmarks found in the frames, and what is measured by them.
         identity: identity similarity.
+        lpips: weights of ``backbones.lpips``; None: without.
+        fid: weights of ``backbones.inception``; None: without.
     """
 
     cpbd: bool = True
     landmarks: bool = True
     identity: bool = True
+    lpips: Path | None = None
+    fid: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class Scores:
         values: by metric, the clip's value; NaN where it has none.
         by_lag: (2 L + 1,) correlation of the mouth's opening at each lag; None without landmarks.
         by_frame: by name, (frames,) values of single frames.
+        features: (n, 2048) of one frame in ``FEATURES_EVERY``, for FID; None without.
     """
 
     system: str
@@ -70,6 +80,7 @@ class Scores:
     values: dict[str, float]
     by_lag: FloatArray | None = None
     by_frame: dict[str, FloatArray] = field(default_factory=dict)
+    features: FloatArray | None = None
 
 
 def judge(
@@ -146,6 +157,7 @@ class _SystemJudge:
         self._portrait: Frames | None = None
         self._descriptor: FloatArray | None = None
         self._last: Frames | None = None  # of the chunk before
+        self._features: list[FloatArray] = []
         self._done = 0
         # One box for all frames: a box that follows the chin would let the mouth move everything.
         seen = self._places[first - 1 : count][(footage or real).has_face[first - 1 : count]]
@@ -189,6 +201,12 @@ class _SystemJudge:
         shown = np.ascontiguousarray(shown[:count])
         self._done = start + count
         self._compare(real, shown)
+        if self._settings.lpips is not None:
+            self._keep("lpips", _lpips(self._settings.lpips)(real, shown))
+        if self._settings.fid is not None:
+            numbers = range(start, start + count)
+            taken = [n % FEATURES_EVERY == 0 and self._wanted(n) for n in numbers]
+            self._features.append(_inception(self._settings.fid)(shown[taken]))
         still = self._name == STATIC_PORTRAIT
         self._keep("jitter", np.zeros(count) if still else self._jitter(start, shown))
         if self._settings.cpbd:
@@ -289,7 +307,8 @@ class _SystemJudge:
         numbers = np.flatnonzero(scored)
         series["frame"] = numbers.astype(np.float64)
         series |= self._distance_from_portrait(numbers)
-        return Scores(self._name, clip_id, speaker, len(numbers), values, by_lag, series)
+        features = np.concatenate(self._features) if self._features else None
+        return Scores(self._name, clip_id, speaker, len(numbers), values, by_lag, series, features)
 
     def _distance_from_portrait(self, numbers: npt.NDArray[np.int64]) -> dict[str, FloatArray]:
         """How far the real frames are from the portrait: what the system had to bridge."""
@@ -299,6 +318,20 @@ class _SystemJudge:
         # Yaw and pitch: the crop is upright, whatever the roll.
         turned = np.linalg.norm(pose[numbers, :2] - pose[portrait, :2], axis=-1)
         return {"landmarks_moved": moved, "head_turned": turned}
+
+
+@cache
+def _lpips(path: Path) -> Any:
+    from atvg_jax.evaluation.backbones.lpips import Lpips
+
+    return Lpips(path)
+
+
+@cache
+def _inception(path: Path) -> Any:
+    from atvg_jax.evaluation.backbones.inception import Inception
+
+    return Inception(path)
 
 
 def _mean(values: FloatArray) -> float:

@@ -112,6 +112,8 @@ def in_processes(
 
 def _start_worker() -> None:
     """Leaves Ctrl-C to the process that waits, and makes sure not to outlive it."""
+    # An accelerator belongs to the process that makes clips; several cannot share it.
+    os.environ["JAX_PLATFORMS"] = "cpu"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -123,20 +125,28 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def summarise(scores: Sequence[Scores], seed: int = 0) -> dict[str, Summary]:
+def summarise(
+    scores: Sequence[Scores],
+    of_all: Mapping[str, Mapping[str, float]] | None = None,
+    seed: int = 0,
+) -> dict[str, Summary]:
     """Means and confidence intervals of every system, in the order in which they first appear.
 
     Args:
         scores: of any number of systems and clips.
+        of_all: by system and metric, what is measured of all clips together; it has no interval.
         seed: of the bootstrap.
     """
     by_system: dict[str, list[Scores]] = defaultdict(list)
     for one in scores:
         by_system[one.system].append(one)
-    return {system: _summary(own, seed) for system, own in by_system.items()}
+    return {
+        system: _summary(own, (of_all or {}).get(system, {}), seed)
+        for system, own in by_system.items()
+    }
 
 
-def _summary(scores: Sequence[Scores], seed: int) -> Summary:
+def _summary(scores: Sequence[Scores], of_all: Mapping[str, float], seed: int) -> Summary:
     people = [one.speaker for one in scores]
     known = all(people)
     groups = people if known else [one.clip_id for one in scores]
@@ -144,6 +154,11 @@ def _summary(scores: Sequence[Scores], seed: int) -> Summary:
     estimates = {
         name: estimate([one.values.get(name, np.nan) for one in scores], groups, seed)
         for name in names
+    }
+    unknown = float("nan")
+    estimates |= {
+        name: Estimate(value, unknown, unknown, value, len(scores))
+        for name, value in of_all.items()
     }
     curves = [one.by_lag for one in scores if one.by_lag is not None]
     by_lag: dict[int, float] = {}

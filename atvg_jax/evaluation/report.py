@@ -13,7 +13,7 @@ import html
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,13 @@ class Table:
         name: key in ``scores.json``: ``frames`` or ``landmarks``.
         title: heading.
         scores: of every system and clip.
+        of_all: by system and metric, what is measured of all clips together.
     """
 
     name: str
     title: str
     scores: Sequence[Scores]
+    of_all: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Report:
 
 def write(folder: Path, report: Report) -> dict[str, dict[str, Summary]]:
     """Writes all files; returns the summaries by table."""
-    summaries = {table.name: protocol.summarise(table.scores) for table in report.tables}
+    summaries = {
+        table.name: protocol.summarise(table.scores, table.of_all) for table in report.tables
+    }
     content = {
         "layout_version": LAYOUT_VERSION,
         "title": report.title,
@@ -153,7 +157,7 @@ def cell(name: str, value: Estimate | None, interval: bool = True) -> str:
         return "–"
     decimals = METRICS[name].decimals
     text = f"{value.mean:.{decimals}f}"
-    if interval:
+    if interval and not math.isnan(value.low):
         text += f" [{value.low:.{decimals}f}, {value.high:.{decimals}f}]"
     return text
 

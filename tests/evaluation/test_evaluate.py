@@ -7,7 +7,8 @@ import pytest
 from atvg_jax import command_line, evaluate, evaluate_model
 from atvg_jax.data import schema
 from atvg_jax.data.records import ClipRecords
-from atvg_jax.evaluation import judge
+from atvg_jax.evaluation import judge, protocol, report
+from atvg_jax.evaluation.protocol import Problem
 from atvg_jax.features.landmarks import LandmarkBasis
 from atvg_jax.inference import model_directory
 from atvg_jax.inference.prepared import PreparedFace
@@ -96,6 +97,31 @@ def test_made_clips(model, data):
     np.testing.assert_allclose(shorter.landmarks[::2], shapes[:10], atol=1e-6)
 
 
+def scores_of(number: int) -> dict[str, list[judge.Scores]] | Problem:
+    """Features around 0 and, of the system, around 3 and twice as far apart."""
+    if number < 0:
+        return Problem(f"clip {number}", "short", "it is short")
+    spread = np.array([[-1.0], [1.0]])
+    made = [(judge.GROUND_TRUTH, spread), ("model", 3 + 2 * spread)]
+    scores = [
+        judge.Scores(name, f"clip {number}", "", 9, {"psnr": 20.0}, features=features)
+        for name, features in made
+    ]
+    return {"frames": scores}
+
+
+def test_fid_of_all_clips():
+    judged = evaluate.run_all(scores_of, [1, -1, 2, 3], 4, workers=1)
+    assert [problem.clip_id for problem in judged.problems] == ["clip -1"]
+    assert all(one.features is None for one in judged.tables["frames"])
+    # Six features of variance 6 / 5 and 4 times that: 3^2 + (1 - 2)^2 x 6 / 5.
+    assert judged.fid[judge.GROUND_TRUTH] == pytest.approx(0, abs=1e-9)
+    assert judged.fid["model"] == pytest.approx(9 + 6 / 5)
+    (table,) = evaluate.tables_of(judged)
+    summary = protocol.summarise(table.scores, table.of_all)
+    assert report.rows(summary)[-1] == ["FID ↓", "0.00", "10.20"]
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -108,6 +134,8 @@ def test_made_clips(model, data):
         (["--figure=5", "--scores=s", "--model=m"], "--model cannot be used"),
         (["--figure=2", "--data=d"], "--data cannot be used: this is --figure=2"),
         (["--figure=2"], "a figure ends in"),
+        (["--model=m", "--data=d", "--lpips=alex.pth"], "read from .safetensors or .npz"),
+        (["--real=r", "--generated=g", "--fid=nowhere.npz"], "cannot read nowhere.npz"),
         (["--compare", "one"], "give NAME=DIR"),
         (["--compare", "one=a", "one=b"], "one is there already"),
         (["--compare", "one=a"], "--compare writes Markdown"),

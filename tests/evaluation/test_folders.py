@@ -72,7 +72,7 @@ def test_matching(videos):
 def test_equal_videos(videos, tmp_path):
     shown = tmp_path / "shown.mp4"
     scores = folders.judge_pair(pair(videos, "sub/whole", ".mkv", video=shown))
-    own = {one.system: one for one in scores}
+    own = {one.system: one for one in scores["frames"]}
     # The very same frames, apart from the file around them.
     assert own["made"].values == own[judge.GROUND_TRUTH].values
     assert own["made"].frames == FRAMES - 1
@@ -114,7 +114,7 @@ def test_frames_per_second(videos, shot, tmp_path):
     fast = folders.Pair(
         "fast", videos / "real" / "sub" / "whole.mp4", tmp_path / "fast.mp4", "fast", PIXELS, None
     )
-    own = {one.system: one for one in folders.judge_pair(fast)}
+    own = {one.system: one for one in folders.judge_pair(fast)["frames"]}
     assert own["fast"].frames == FRAMES - 1
     assert own["fast"].values["psnr"] > own[judge.STATIC_PORTRAIT].values["psnr"] + 3
 

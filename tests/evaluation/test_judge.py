@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from atvg_jax.evaluation import judge, metrics
+from atvg_jax.evaluation.backbones import lpips
 from atvg_jax.evaluation.footage import Crops
+
+from .test_backbones import random_weights
 
 QUICK = judge.Settings(cpbd=False, identity=False)
 PIXELS = judge.Settings(cpbd=False, identity=False, landmarks=False)
@@ -126,3 +129,18 @@ def test_identity_and_sharpness(crops, noisy):
         assert own[name].values["cpbd"] == pytest.approx(expected)
     still = own[judge.STATIC_PORTRAIT].values["cpbd"]
     assert still == pytest.approx(float(metrics.cpbd(crops.pictures[0])))
+
+
+def test_lpips_and_features(crops, noisy, monkeypatch, tmp_path):
+    weights = random_weights(lpips.shapes())
+    np.savez(tmp_path / "alex.npz", **weights)
+    monkeypatch.setattr(judge, "_inception", lambda path: lambda frames: frames[:, 60, 60, :2])
+    settings = dataclasses.replace(PIXELS, lpips=tmp_path / "alex.npz", fid=tmp_path / "any")
+    real, system = first(crops, 12), first(noisy, 12)
+    own = by_name(judge.judge("clip", "", real, {"noisy": system}, settings))
+    distance = lpips.Lpips(tmp_path / "alex.npz")
+    expected = distance(crops.pictures[1:12], noisy.pictures[1:12]).mean()
+    assert own["noisy"].values["lpips"] == pytest.approx(expected)
+    assert own[judge.GROUND_TRUTH].values["lpips"] == 0
+    # Every fifth frame but the portrait.
+    np.testing.assert_array_equal(own["noisy"].features, noisy.pictures[[5, 10], 60, 60, :2])
