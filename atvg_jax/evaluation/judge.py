@@ -116,8 +116,11 @@ def judge(
         pictures = chunk[GROUND_TRUTH]
         chunk[STATIC_PORTRAIT] = pictures  # stands for as many stills
         if start <= portrait < start + len(pictures):
+            still, points = pictures[portrait - start], real.landmarks[portrait]
+            # Once for all systems: the network takes a while.
+            own = identity.identity_descriptors(still, points) if settings.identity else None
             for one in judges.values():
-                one.meet(pictures[portrait - start])
+                one.meet(still, own)
         found = judges[GROUND_TRUTH].find(start, pictures)
         for name, one in judges.items():
             one.add(start, pictures, chunk[name], found)
@@ -164,14 +167,11 @@ class _SystemJudge:
         self._box = faces.landmark_box(np.median(seen if len(seen) else self._places, axis=0))
         self._still: FloatArray | None = None  # (68, 2) the portrait's own
 
-    def meet(self, portrait: Frames) -> None:
-        """Learns what the portrait is; before any frame that is scored."""
-        self._portrait = portrait
-        if self._settings.landmarks:
+    def meet(self, portrait: Frames, descriptor: FloatArray | None) -> None:
+        """Learns what the portrait is, and whose; before any frame that is scored."""
+        self._portrait, self._descriptor = portrait, descriptor
+        if self._settings.landmarks and self._name == STATIC_PORTRAIT:
             self._still = faces.predict_landmarks(portrait, self._box).astype(np.float64)
-        if self._settings.identity:
-            points = self._real_places[self._first - 1]
-            self._descriptor = identity.identity_descriptors(portrait, points)
 
     def find(self, start: int, pictures: Frames) -> FloatArray | None:
         """(n, 68, 2) the landmarks in these frames, which start at ``start``."""
