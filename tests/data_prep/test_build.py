@@ -179,7 +179,7 @@ class TestTheSameDataSet:
         assert contents(copied) == contents(made[0])
 
     def test_killed_and_run_again(self, people, made, tmp_path):
-        """Killed while it works on its first clips and again later; then left to finish."""
+        """Killed at its first clip and at moments ever later, then left to finish."""
         out = tmp_path / "data"
         flags = [f"--source={people}", f"--out={out}", "--corpus=folder", "--workers=2"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -191,15 +191,25 @@ class TestTheSameDataSet:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
+                start_new_session=True,
             )
 
-        for results_before_the_end in (1, 4):
+        unfinished = schema.version_folder(out).parent
+        moments = [
+            (lambda: len(kept(out)) >= 1, os.kill),
+            (lambda: len(kept(out)) >= 4, os.killpg),  # its workers are killed, too
+            (lambda: (out / "rejects.jsonl").exists(), os.kill),
+            (lambda: any(unfinished.glob(".*/*.tfrecord*")), os.killpg),
+            (lambda: schema.version_folder(out).exists(), os.kill),
+        ]
+        for come, kill in moments:
             process = start()
-            while len(kept(out)) < results_before_the_end and process.poll() is None:
-                time.sleep(0.005)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+            while not come() and process.poll() is None:
+                time.sleep(0.001)
+            assert process.poll() is None
             assert not (out / "report.json").exists()
+            kill(process.pid, signal.SIGKILL)
+            process.communicate()
         process = start()
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 0
