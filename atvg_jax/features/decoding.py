@@ -223,13 +223,17 @@ def _progressive(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _decoded(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
-    frames = container.decode(stream)
+    """The frames of a stream; the last packet, an empty one, has those that the decoder kept."""
+    packets = container.demux(stream)
     while True:
         with decoding(path):
-            frame = next(frames, None)
-        if frame is None:
+            packet = next(packets, None)
+            frames = packet.decode() if packet is not None else []
+        if packet is None:
             return
-        yield frame
+        if packet.is_corrupt:
+            raise unreadable(path, "a part of it is missing")
+        yield from frames
 
 
 def _deinterlacer(stream: Any) -> Any:

@@ -17,6 +17,8 @@ from .conftest import head, sound
 
 FRAMES = 30
 SIZE = 160
+DARKEST = 0.6
+"""Light of the first frame; it is 1 after the last."""
 
 FORMATS = {
     "mp4": ("libx264", "aac"),
@@ -50,9 +52,17 @@ class Case(NamedTuple):
 # ---------------------------------------------------------------- whole files
 
 
+def faces(count: int = FRAMES, size: int = SIZE) -> list[np.ndarray]:
+    """Frames of a face that sways in a light that rises, by which they tell their time."""
+    return [
+        (frame * (DARKEST + (1 - DARKEST) * number / FRAMES)).clip(0, 255).astype(np.uint8)
+        for number, frame in enumerate(head(count, size=size))
+    ]
+
+
 def write(path: Path, frames=None, samples=None, codecs=("libx264", "aac"), **settings) -> Path:
     """A video of the face that sways; what is given differs from the usual."""
-    pictures = list(head(FRAMES, size=SIZE)) if frames is None else frames
+    pictures = faces() if frames is None else frames
     path.parent.mkdir(parents=True, exist_ok=True)
     settings.setdefault("rate", 48000 if codecs[1] == "libopus" else 16000)
     if codecs[0] == "libx265":
@@ -236,7 +246,7 @@ def odd_sounds(source: Path, pick: Pick) -> Iterator[Case]:
     pcm = ("libx264", "pcm_f32le")
     low = {"samples": speech[8000], "rate": 8000}
     high = {"samples": speech[96000], "rate": 96000, "codecs": pcm}
-    shown = list(head(60, size=SIZE))
+    shown = faces(60)
     like = "whole/mp4.mp4"
     kinds = {
         # What is missing above 4000 Hz is noise of the rounding, and nothing to compare with.
@@ -265,7 +275,7 @@ def odd_sounds(source: Path, pick: Pick) -> Iterator[Case]:
 
 def odd_pictures(source: Path, pick: Pick) -> Iterator[Case]:
     """Few pictures, none, tiny and huge ones, strange times."""
-    face = list(head(FRAMES, size=SIZE))
+    face = faces()
     noise = np.random.default_rng(5)
     blank = [np.full((64, 64, 3), 128, np.uint8)] * FRAMES
     times = np.arange(FRAMES) / 25
@@ -294,7 +304,7 @@ def odd_pictures(source: Path, pick: Pick) -> Iterator[Case]:
     if not pick("pictures/two_sizes.ts"):
         return
     # The size changes on the way, as in a recording of a television channel.
-    ends = [write(source / ".parts" / f"{size}.ts", frames=list(head(FRAMES, size=size)))
+    ends = [write(source / ".parts" / f"{size}.ts", frames=faces(size=size))
             for size in (SIZE, 96)]  # fmt: skip
     _put(source / "pictures" / "two_sizes.ts", b"".join(path.read_bytes() for path in ends))
     yield Case("pictures/two_sizes.ts", "", "either")

@@ -20,11 +20,14 @@ from data_prep.build import build
 
 from .damage import Case, make
 
-PIXELS, POINTS, ROW, ROWS = 8.0, 2.0, 3.0, 0.2
+PIXELS, POINTS, ROW, ROWS = 12.0, 2.5, 3.0, 0.3
 """How near what is taken of a damaged file must be to the whole one, frame by frame: mean
 difference of pixels (of 255), of landmarks (pixels) and of MFCC (of which speech spans tens), which
-a part of the rows may miss: raw sound has nothing by which damage could be seen. An old format's
-picture, too, may show some wrong blocks; another face, or the same at another time, is far off."""
+a part of the rows may miss. Some formats have nothing by which damage could be seen: a block of a
+picture may be wrong, or a moment of sound. Another face, or another sound, is far off."""
+
+LATE = 2.5
+"""Frames by which a picture may be late or early, told by its light."""
 
 UNEXPLAINED = ("error", "crashed", "timeout", "unusable")
 """Reasons that no file should need."""
@@ -76,17 +79,19 @@ def _difference(found: dict, whole: dict) -> str:
         return f"frames {start} to {start + count} of {len(whole['frames'])}"
     count = min(count, len(whole["frames"]) - start)
     here, there = slice(0, count), slice(start, start + count)
-    pairs = zip(found["frames"][here], whole["frames"][there], strict=True)
-    pixels = max(
-        float(np.abs(images.decode_jpeg(a).astype(int) - images.decode_jpeg(b)).mean())
-        for a, b in pairs
+    one, two = (
+        np.stack([images.decode_jpeg(frame) for frame in frames]).astype(np.float32)
+        for frames in (found["frames"][here], whole["frames"][there])
     )
+    pixels = np.abs(one - two).mean(axis=(1, 2, 3)).max()
+    light = two.mean(axis=(1, 2, 3))
+    late = np.abs(one.mean(axis=(1, 2, 3)) - light).max() / np.abs(np.diff(light)).mean()
     name = "aligned_landmarks"
     points = np.linalg.norm(found[name][here] - whole[name][there], axis=-1).mean(axis=-1).max()
     apart = _sounds_apart(found["mfcc"], whole["mfcc"][4 * start :])
-    if pixels <= PIXELS and points <= POINTS and apart <= ROWS:
+    if pixels <= PIXELS and points <= POINTS and late <= LATE and apart <= ROWS:
         return ""
-    return f"pixels {pixels:.1f}, points {points:.2f}, part of the sound {apart:.2f}"
+    return f"pixels {pixels:.1f}, points {points:.2f}, late {late:.1f}, sound {apart:.2f}"
 
 
 def _sounds_apart(found: np.ndarray, whole: np.ndarray) -> float:
