@@ -1,6 +1,6 @@
 """Both networks behind one compiled function that makes a few frames and carries their state on."""
 
-import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from atvg_jax.features import audio, landmarks
+from atvg_jax.inference import fast_frames
 from atvg_jax.inference.model_directory import Model
+from atvg_jax.models import VGNet
+from atvg_jax.models.blocks import accumulating
+from atvg_jax.models.vg_net import LANDMARK_MAP
 
 # Frames made in one call. Each size compiles once, when first needed; state goes from call to call,
 # so that any sequence of sizes gives the same frames.
@@ -20,7 +24,7 @@ class Portrait(NamedTuple):
     """A portrait as the networks see it, on the device.
 
     Attributes:
-        features: ``models.PortraitFeatures`` of VG-net, or ``None`` for landmarks alone.
+        features: what VG-net makes of it, or ``None`` for landmarks alone.
         components: (1, 6), the portrait's landmarks in the basis, AT-net's example.
     """
 
@@ -49,6 +53,41 @@ def to_bytes(pixels: jax.Array) -> jax.Array:
     return jnp.round(jnp.clip((pixels + 1) * 127.5, 0, 255)).astype(jnp.uint8)
 
 
+class PlainFrames:
+    """VG-net as it is defined, with the functions of ``fast_frames.FastFrames``."""
+
+    def __init__(self, model: VGNet):
+        self._model = model
+
+    def prepare(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The variables as they are."""
+        return variables
+
+    def portrait(self, weights: Any, image: jax.Array, example_landmark: jax.Array) -> Any:
+        """(128, 128, 3) in [-1, 1], (136,) -> ``models.PortraitFeatures``."""
+        return self._model.apply(
+            weights, image[None], example_landmark[None], method="encode_portrait"
+        )
+
+    def start(self, weights: Any) -> jax.Array:
+        """The recurrent state before the first frame: zeros (1, 8, 8, 512 width)."""
+        channels = weights["params"]["mmrnn"]["hidden_kernel"].shape[2]
+        dtype = accumulating(self._model.dtype)
+        return jnp.zeros((1, LANDMARK_MAP, LANDMARK_MAP, channels), dtype)
+
+    def frames(
+        self, weights: Any, portrait: Any, landmarks: jax.Array, carry: jax.Array
+    ) -> tuple[fast_frames.Made, jax.Array]:
+        """Makes T frames from landmarks (T, 136); returns them and the state after them."""
+        made: Any = self._model.apply(
+            weights, portrait, landmarks[None], carry, method="frames_from"
+        )
+        output, carry = made
+        return fast_frames.Made(
+            output.frames[0], output.attention[0, ..., 0], output.motion[0]
+        ), carry
+
+
 class Engine:
     """AT-net and VG-net of one model, compiled once.
 
@@ -60,9 +99,12 @@ class Engine:
         self.basis = model.basis
         self._at_name = model.networks["at_net"].name
         self._at_net = model.networks["at_net"].create()
-        self._vg_net = model.networks["vg_net"].create()
+        # On a GPU the libraries' convolutions are faster than what spares multiplications.
+        fast = jax.default_backend() == "cpu"
+        vg_net = model.networks["vg_net"].create()
+        self._vg_net = fast_frames.FastFrames(vg_net) if fast else PlainFrames(vg_net)
         self._at_variables = jax.device_put(model.variables["at_net"])
-        self._vg_variables = jax.device_put(model.variables["vg_net"])
+        self._vg_weights = jax.device_put(self._vg_net.prepare(model.variables["vg_net"]))
         # The basis is affine: taken from its own decode, so that there is one definition of it.
         count = len(self.basis.boost)
         mean = self.basis.decode(np.zeros(count, np.float32))
@@ -71,10 +113,10 @@ class Engine:
             self.basis.decode(np.eye(count, dtype=np.float32)) - mean, jnp.float32
         )
         self._boost = jnp.asarray(self.basis.boost, jnp.float32)
-        self._encode = jax.jit(functools.partial(self._vg_net.apply, method="encode_portrait"))
+        self._encode = jax.jit(self._vg_net.portrait)
         self._speak_jit = jax.jit(self._speak)
         self._show_jit = jax.jit(self._show)
-        self._carries: dict[bool, Any] = {}  # shapes of the state, found by tracing, kept
+        self._at_carry: Any = None  # shapes of the state, found by tracing, kept
 
     def portrait(
         self,
@@ -95,35 +137,29 @@ class Engine:
         components = jnp.asarray(self.basis.encode(shape), jnp.float32)[None]  # (1, 6)
         if landmarks_only:
             return Portrait(None, components)
-        image = jnp.asarray(crop, jnp.float32)[None] / 127.5 - 1
+        image = jnp.asarray(crop, jnp.float32) / 127.5 - 1
         # Through the basis, as the landmarks that drive the frames are: what the basis leaves out
         # of the portrait's shape must not look like a movement.
-        example = components @ self._directions + self._mean  # (1, 136)
+        example = components[0] @ self._directions + self._mean  # (136,)
         if not through_basis:
-            example = jnp.asarray(landmarks.to_model(shape))[None]
-        return Portrait(self._encode(self._vg_variables, image, example), components)
+            example = jnp.asarray(landmarks.to_model(shape))
+        return Portrait(self._encode(self._vg_weights, image, example), components)
 
     def start(self, portrait: Portrait) -> Any:
         """The networks' state before the first frame: zeros."""
+        if self._at_carry is None:
+            self._at_carry = self._at_carry_shapes(portrait)
+        at_carry = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._at_carry)
         landmarks_only = portrait.features is None
-        if landmarks_only not in self._carries:
-            self._carries[landmarks_only] = self._carry_shapes(portrait)
-        shapes = self._carries[landmarks_only]
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return at_carry, None if landmarks_only else self._vg_net.start(self._vg_weights)
 
-    def _carry_shapes(self, portrait: Portrait) -> Any:
+    def _at_carry_shapes(self, portrait: Portrait) -> Any:
         windows = jax.ShapeDtypeStruct(
             (1, 1, audio.WINDOW_ROWS, audio.WINDOW_COEFFICIENTS), jnp.float32
         )
-        points, at_carry = jax.eval_shape(
-            self._speak, self._at_variables, portrait.components, windows, None
-        )
-        vg_carry = None
-        if portrait.features is not None:
-            vg_carry = jax.eval_shape(
-                self._show, self._vg_variables, portrait.features, points, None
-            )[1]
-        return at_carry, vg_carry
+        return jax.eval_shape(self._speak, self._at_variables, portrait.components, windows, None)[
+            1
+        ]
 
     def run(self, portrait: Portrait, windows: np.ndarray, carry: Any) -> tuple[Pieces, Any]:
         """Makes the next frames.
@@ -163,7 +199,7 @@ class Engine:
         """Landmarks (1, n, 136) -> all that is made of them, VG-net's state."""
         frames = attention = motion = None
         if portrait.features is not None:
-            made, carry = self._show_jit(self._vg_variables, portrait.features, points, carry)
+            made, carry = self._show_jit(self._vg_weights, portrait.features, points[0], carry)
             frames, attention, motion = (np.asarray(array) for array in made)
         shapes = np.asarray(landmarks.from_model(np.asarray(points[0])), np.float32)
         return Pieces(frames, attention, motion, shapes), carry
@@ -181,9 +217,9 @@ class Engine:
         return (components * self._boost) @ self._directions + self._mean, carry
 
     def _show(
-        self, variables: Any, features: Any, points: jax.Array, carry: Any
+        self, weights: Any, features: Any, points: jax.Array, carry: Any
     ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Any]:
-        """Portrait features, landmarks (1, n, 136) -> frames, attention, motion; VG-net's state."""
-        output, carry = self._vg_net.apply(variables, features, points, carry, method="frames_from")
-        attention = output.attention[0, ..., 0].astype(jnp.float32)
-        return (to_bytes(output.frames[0]), attention, to_bytes(output.motion[0])), carry
+        """Portrait features, landmarks (n, 136) -> frames, attention, motion; VG-net's state."""
+        made, carry = self._vg_net.frames(weights, features, points, carry)
+        attention = made.attention.astype(jnp.float32)
+        return (to_bytes(made.frames), attention, to_bytes(made.motion)), carry

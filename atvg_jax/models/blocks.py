@@ -119,7 +119,7 @@ class ConvBlock(nn.Module):
         return nn.relu(x)
 
 
-class TransposedConv(nn.Module):
+def transposed_conv(x: Array, kernel: Array) -> Array:
     """3 x 3 transposed convolution, stride 2, padding 1, output padding 1: (H, W) -> (2H, 2W).
 
     Output row 2j takes kernel row 1 of input row j; output row 2j + 1 takes kernel row 2 of input
@@ -128,8 +128,32 @@ class TransposedConv(nn.Module):
     (``lhs_dilation``) multiplies by inserted zeros, and on the CPU its weight gradient takes a
     naive path that is many times slower than its forward pass.
 
-    ``kernel`` is (3, 3, C, features), not flipped: PyTorch's (C, features, 3, 3) transposed.
+    Args:
+        x: (N, H, W, C).
+        kernel: (3, 3, C, F), not flipped: PyTorch's (C, F, 3, 3) transposed.
+
+    Returns:
+        (N, 2H, 2W, F).
     """
+    n, h, w, _ = x.shape
+
+    def taps(rows: slice, columns: slice) -> Array:
+        weights = kernel[rows, columns]
+        # One row or column of zeros beyond the end where an odd output looks one ahead.
+        padding = ((0, weights.shape[0] - 1), (0, weights.shape[1] - 1))
+        return lax.conv_general_dilated(
+            x, weights, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    even, odd = slice(1, 2), slice(None, None, -2)  # kernel rows 1; 2 and 0
+    even_rows = jnp.stack([taps(even, even), taps(even, odd)], axis=3)
+    odd_rows = jnp.stack([taps(odd, even), taps(odd, odd)], axis=3)
+    y = jnp.stack([even_rows, odd_rows], axis=2)  # (N, H, 2, W, 2, F)
+    return y.reshape(n, 2 * h, 2 * w, kernel.shape[-1])
+
+
+class TransposedConv(nn.Module):
+    """``transposed_conv`` as a layer, its kernel (3, 3, C, features)."""
 
     features: int
     bias: bool = False
@@ -139,23 +163,8 @@ class TransposedConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(N, H, W, C) -> (N, 2H, 2W, features)."""
-        n, h, w, c = x.shape
-        kernel = self.param("kernel", weight_init(self.width), (3, 3, c, self.features))
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-
-        def taps(rows: slice, columns: slice) -> Array:
-            weights = kernel[rows, columns]
-            # One row or column of zeros beyond the end where an odd output looks one ahead.
-            padding = ((0, weights.shape[0] - 1), (0, weights.shape[1] - 1))
-            return lax.conv_general_dilated(
-                x, weights, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-
-        even, odd = slice(1, 2), slice(None, None, -2)  # kernel rows 1; 2 and 0
-        even_rows = jnp.stack([taps(even, even), taps(even, odd)], axis=3)
-        odd_rows = jnp.stack([taps(odd, even), taps(odd, odd)], axis=3)
-        y = jnp.stack([even_rows, odd_rows], axis=2)  # (N, H, 2, W, 2, features)
-        y = y.reshape(n, 2 * h, 2 * w, self.features)
+        kernel = self.param("kernel", weight_init(self.width), (3, 3, x.shape[-1], self.features))
+        y = transposed_conv(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + bias.astype(self.dtype)

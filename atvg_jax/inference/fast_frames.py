@@ -1,0 +1,333 @@
+"""VG-net's frames on a CPU, with fewer multiplications than the network's definition.
+
+The same functions as ``VGNet.encode_portrait`` and ``frames_from`` for one portrait, rearranged
+once at load:
+
+- batch norm is folded into the convolutions;
+- what the portrait adds to a layer that sees it beside the landmarks is computed once;
+- convolutions on 8 x 8 maps are Winograd's (see ``winograd``) where enough frames come together;
+- the recurrent convolution skips the taps that fall outside the map. Dilated by two, it is an
+  ordinary one on the four 4 x 4 maps of even and odd rows and columns, which is how its state lies.
+
+Everything is float32. Against ``VGNet`` in float32 the frames differ by rounding alone.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from atvg_jax.inference import winograd
+from atvg_jax.models import VGNet
+from atvg_jax.models.blocks import BATCH_NORM_EPSILON, transposed_conv
+from atvg_jax.models.mmrnn import DILATION, gru_update
+from atvg_jax.models.vg_net import LANDMARK_MAP, RESIDUAL_BLOCKS
+
+Array = jax.Array
+Weights = dict[str, Any]
+
+# With fewer frames in a call, reading four times the weights costs more than it saves.
+WINOGRAD_FRAMES = 8
+# What ``VGNet.encode_portrait`` reads, of all variables.
+PORTRAIT_LAYERS = (
+    *(f"image_{index}" for index in range(1, 6)),
+    "landmark_fc",
+    "landmark_conv",
+    "landmark_feature",
+)
+# Frames whose large maps are made together: 4 MB a frame at the published width, which then stay in
+# the second-level cache, in memory that the next four use again.
+GROUP = 4
+# A 7 x 7 convolution from so few channels to four is mostly overhead. Reading SIDE pixels as one
+# makes 1.7 times the products and takes a fifth of the time.
+NARROW, SIDE = 16, 4
+MAP = LANDMARK_MAP
+SUBMAP = MAP // DILATION
+
+
+class FastPortrait(NamedTuple):
+    """What depends on the portrait alone.
+
+    Attributes:
+        image: (128, 128, 3) in [-1, 1].
+        shallow: (32, 32, 128 width), f1 of the paper's figure.
+        attention: (16, 16, 256 width), the portrait's share of the landmark attention's first
+            layer, bias included.
+        bottleneck: (8, 8, 1, 128 width), its share of the layer before the recurrence.
+        feature: (8, 8, 1, 512 width), h of the example landmark.
+    """
+
+    image: Array
+    shallow: Array
+    attention: Array
+    bottleneck: Array
+    feature: Array
+
+
+class Made(NamedTuple):
+    """T frames.
+
+    Attributes:
+        frames: (T, 128, 128, 3) in [-1, 1].
+        attention: (T, 128, 128) in [0, 1].
+        motion: (T, 128, 128, 3) in [-1, 1].
+    """
+
+    frames: Array
+    attention: Array
+    motion: Array
+
+
+class FastFrames:
+    """The network's functions, of weights that ``prepare`` makes; each can be compiled."""
+
+    def __init__(self, model: VGNet):
+        """Takes the network; it is computed in float32 whatever its ``dtype``."""
+        self._model = model.clone(dtype=jnp.float32)
+
+    def prepare(self, variables: Mapping[str, Any]) -> Weights:
+        """Rearranges VG-net's variables; see the function ``prepare``."""
+        return prepare(variables)
+
+    def portrait(self, weights: Weights, image: Array, example_landmark: Array) -> FastPortrait:
+        """Computes what depends on the portrait alone.
+
+        Args:
+            weights: from ``prepare``.
+            image: (128, 128, 3) in [-1, 1].
+            example_landmark: (136,), of the portrait.
+        """
+        seen: Any = self._model.apply(
+            weights["portrait"], image[None], example_landmark[None], method="encode_portrait"
+        )
+        kernel, bias = weights["attention_portrait"]
+        attention = transposed_conv(seen.landmark_map, kernel)[0] + bias
+        kernel, bias = weights["bottleneck_portrait"]
+        bottleneck = jnp.moveaxis(_conv(seen.deep, kernel) + bias, 0, 2)
+        feature = jnp.moveaxis(seen.landmark_feature, 0, 2)
+        return FastPortrait(image, seen.shallow[0], attention, bottleneck, feature)
+
+    def start(self, weights: Weights) -> Array:
+        """The recurrent state before the first frame: zeros (4, 4, 2 x 2, 512 width)."""
+        channels = weights["hidden"][0][0].shape[0]
+        return jnp.zeros((SUBMAP, SUBMAP, DILATION**2, channels), jnp.float32)
+
+    def frames(
+        self, weights: Weights, portrait: FastPortrait, landmarks: Array, carry: Array
+    ) -> tuple[Made, Array]:
+        """Makes one piece of a clip.
+
+        Args:
+            weights: from ``prepare``.
+            portrait: from ``portrait``.
+            landmarks: (T, 136), normalised times 5.
+            carry: from ``start`` or from the call before.
+
+        Returns:
+            T frames, and the state after them.
+        """
+        fc = weights["landmark_fc"]
+        maps = nn.relu(landmarks @ fc["kernel"] + fc["bias"]).reshape(-1, MAP, MAP, 1)
+        maps = _conv_relu(maps, weights["landmark_conv"])  # (T, 8, 8, 256)
+        x = nn.relu(_on_map(jnp.moveaxis(maps, 0, 2), weights["landmark_feature"]))
+        x = _on_map(x - portrait.feature, {**weights["bottleneck"], "bias": portrait.bottleneck})
+        x, carry = _recurrence(weights, nn.relu(x), carry, self._model.recurrence)
+        for index in range(RESIDUAL_BLOCKS):
+            y = nn.relu(_on_map(x, weights[f"residual_{index}_1"]))
+            x = x + _on_map(y, weights[f"residual_{index}_2"])
+
+        def few(maps: Array, x: Array) -> Made:
+            return _decode(weights, portrait, maps, x, self._model.attention)
+
+        return _in_groups(few, maps, jnp.moveaxis(x, 2, 0)), carry
+
+
+def prepare(variables: Mapping[str, Any]) -> Weights:
+    """Rearranges VG-net's variables.
+
+    Args:
+        variables: of a ``VGNet``, ``params`` and ``batch_stats``, of any float type.
+
+    Returns:
+        Arrays by layer, float32; for the published size 1.1 GB, most of it Winograd's kernels.
+    """
+    params = jax.tree.map(lambda x: np.asarray(x, np.float32), dict(variables["params"]))
+    stats = jax.tree.map(lambda x: np.asarray(x, np.float32), dict(variables["batch_stats"]))
+
+    def folded(layer: str, conv: str = "conv", norm: str = "norm") -> tuple[np.ndarray, np.ndarray]:
+        """A convolution's kernel and bias with its norm's scale, mean and shift in them."""
+        scale, shift = params[layer][norm]["scale"], params[layer][norm]["bias"]
+        mean, variance = stats[layer][norm]["mean"], stats[layer][norm]["var"]
+        scale = scale / np.sqrt(variance + BATCH_NORM_EPSILON)
+        bias = params[layer][conv].get("bias", np.float32(0))
+        return params[layer][conv]["kernel"] * scale, shift + (bias - mean) * scale
+
+    def on_map(kernel: np.ndarray, bias: np.ndarray) -> Weights:
+        return {"kernel": kernel, "winograd": winograd.kernels(kernel), "bias": bias}
+
+    seen = {"params": params, "batch_stats": stats}
+    weights: Weights = {
+        "portrait": {
+            collection: {name: tree[name] for name in PORTRAIT_LAYERS if name in tree}
+            for collection, tree in seen.items()
+        },
+        "landmark_fc": params["landmark_fc"]["dense"],
+    }
+    weights["landmark_conv"] = folded("landmark_conv")
+    weights["landmark_feature"] = on_map(*folded("landmark_feature"))
+    # Layers that read the landmarks' maps beside the portrait's: one kernel for each.
+    kernel, bias = folded("attention_up_1")
+    half = kernel.shape[2] // 2
+    weights["attention_up_1"] = kernel[:, :, :half]
+    weights["attention_portrait"] = kernel[:, :, half:], bias
+    weights["attention_up_2"] = folded("attention_up_2")
+    weights["attention_head"] = params["attention_head"]
+    kernel, bias = folded("bottleneck")
+    half = kernel.shape[2] // 2
+    weights["bottleneck_portrait"] = kernel[:, :, :half], bias
+    weights["bottleneck"] = on_map(kernel[:, :, half:], bias)
+    recurrent = params["mmrnn"]
+    weights["gates"] = on_map(recurrent["input_kernel"], recurrent["input_bias"])
+    # A tap an array: sliced inside the recurrence, the kernel would be copied for every frame.
+    weights["hidden"] = [
+        [np.ascontiguousarray(tap) for tap in row] for row in recurrent["hidden_kernel"]
+    ]
+    weights["hidden_bias"] = recurrent["hidden_bias"]
+    for index in range(RESIDUAL_BLOCKS):
+        for part in (1, 2):
+            pair = folded(f"residual_{index}", f"conv_{part}", f"norm_{part}")
+            weights[f"residual_{index}_{part}"] = on_map(*pair)
+    for layer in ("decoder_up_1", "decoder_up_2", "base_up_1", "base_up_2"):
+        weights[layer] = folded(layer)
+    heads = params["motion_head"], params["alpha_head"]
+    kernel, bias = (
+        np.concatenate([head[part] for head in heads], axis=-1) for part in ("kernel", "bias")
+    )
+    weights["heads"] = _side_by_side(kernel) if kernel.shape[2] <= NARROW else kernel, bias
+    return weights
+
+
+def _side_by_side(kernel: np.ndarray) -> np.ndarray:
+    """A kernel that reads and makes SIDE pixels of a row at once, as so many times the channels.
+
+    Args:
+        kernel: (K, K, C, F), same padding, K odd and at most 2 SIDE + 1.
+
+    Returns:
+        (K, 3, SIDE C, SIDE F), the same convolution of rows of W / SIDE groups: a group sees
+        itself and its two neighbours.
+    """
+    size, _, channels, features = kernel.shape
+    grouped = np.zeros((size, 3, SIDE, channels, SIDE, features), np.float32)
+    for pixel in range(SIDE):
+        for tap in range(size):
+            group, place = divmod(pixel + tap - size // 2, SIDE)
+            grouped[:, group + 1, place, :, pixel] = kernel[:, tap]
+    return grouped.reshape(size, 3, SIDE * channels, SIDE * features)
+
+
+def _in_groups(function: Callable[..., Any], *arrays: Array) -> Any:
+    """Maps over axis 0, GROUP at a time where they divide, to stay within the caches."""
+    count = len(arrays[0])
+    if count % GROUP:
+        return function(*arrays)
+    grouped = [x.reshape(-1, GROUP, *x.shape[1:]) for x in arrays]
+    made = lax.map(lambda group: function(*group), tuple(grouped))
+    return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), made)
+
+
+def _decode(
+    weights: Weights, portrait: FastPortrait, maps: Array, x: Array, attended: bool
+) -> Made:
+    """Landmark maps g (T, 8, 8, 256) and the decoder's (T, 8, 8, 512) to T frames."""
+    y = nn.relu(transposed_conv(maps, weights["attention_up_1"]) + portrait.attention)
+    y = _up(y, weights["attention_up_2"])
+    head = weights["attention_head"]
+    attention = nn.sigmoid(_conv(y, head["kernel"]) + head["bias"])  # (T, 32, 32, 1)
+    x = _up(_up(x, weights["decoder_up_1"]), weights["decoder_up_2"])
+    x = portrait.shallow * (1 - attention) + x * attention
+    x = _up(_up(x, weights["base_up_1"]), weights["base_up_2"])
+    x = _heads(x, weights["heads"])
+    motion, alpha = jnp.tanh(x[..., :3]), nn.sigmoid(x[..., 3:])
+    if not attended:
+        alpha = jnp.ones_like(alpha)
+    return Made(alpha * motion + (1 - alpha) * portrait.image, alpha[..., 0], motion)
+
+
+def _heads(x: Array, layer: tuple[Array, Array]) -> Array:
+    """(T, 128, 128, 32 width) -> (T, 128, 128, 4), motion and alpha before activation."""
+    kernel, bias = layer
+    n, height, width, channels = x.shape
+    side = kernel.shape[-1] // bias.size  # pixels of a row that lie together as channels
+    x = x.reshape(n, height, width // side, channels * side)
+    return _conv(x, kernel).reshape(n, height, width, -1) + bias
+
+
+def _conv(x: Array, kernel: Array) -> Array:
+    """(N, H, W, C) -> (N, H, W, F), same padding."""
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _conv_relu(x: Array, layer: tuple[Array, Array]) -> Array:
+    return nn.relu(_conv(x, layer[0]) + layer[1])
+
+
+def _up(x: Array, layer: tuple[Array, Array]) -> Array:
+    return nn.relu(transposed_conv(x, layer[0]) + layer[1])
+
+
+def _on_map(x: Array, layer: Weights, frames: int | None = None) -> Array:
+    """3 x 3 convolution with bias on small maps (H, W, N, C); ``frames``, where N counts more."""
+    if (frames or x.shape[2]) >= WINOGRAD_FRAMES:
+        return winograd.convolve(x, layer["winograd"]) + layer["bias"]
+    return jnp.moveaxis(_conv(jnp.moveaxis(x, 2, 0), layer["kernel"]), 0, 2) + layer["bias"]
+
+
+def _recurrence(weights: Weights, x: Array, carry: Array, recurrence: str) -> tuple[Array, Array]:
+    """The MMRNN: (8, 8, T, 128) and a state to states (8, 8, T, 512) and the last one."""
+    count = x.shape[2]
+    hidden_bias = weights["hidden_bias"]
+    # Rows and columns apart by parity: (4, 4, T, 2 x 2, C).
+    x = x.reshape(SUBMAP, DILATION, SUBMAP, DILATION, count, -1)
+    x = x.transpose(0, 2, 4, 1, 3, 5).reshape(SUBMAP, SUBMAP, count * DILATION**2, -1)
+    gates = _on_map(x, weights["gates"], count)
+    gates = gates.reshape(SUBMAP, SUBMAP, count, DILATION**2, -1)
+    if recurrence == "none":
+        states = gru_update(gates, hidden_bias, jnp.zeros((), x.dtype))
+    else:
+
+        def step(hidden: Array, frame: Array) -> tuple[Array, Array]:
+            from_hidden = _inner_taps(hidden, weights["hidden"]) + hidden_bias
+            hidden = gru_update(frame, from_hidden, hidden)
+            return hidden, hidden
+
+        carry, states = lax.scan(step, carry, jnp.moveaxis(gates, 2, 0))
+        states = jnp.moveaxis(states, 0, 2)
+    states = states.reshape(SUBMAP, SUBMAP, count, DILATION, DILATION, -1)
+    states = states.transpose(0, 3, 1, 4, 2, 5)
+    return states.reshape(MAP, MAP, count, -1), carry
+
+
+def _inner_taps(x: Array, taps: list[list[Array]]) -> Array:
+    """3 x 3 convolution on (H, W, M, C), a product for each tap over the positions it falls on."""
+    height, width, m, channels = x.shape
+    y = jnp.zeros((height, width, m, taps[0][0].shape[-1]), x.dtype)
+
+    def inside(offset: int, size: int) -> tuple[slice, slice]:
+        """Positions that read within the map, and what they read."""
+        first, last = max(0, -offset), size - max(0, offset)
+        return slice(first, last), slice(first + offset, last + offset)
+
+    for i in range(3):
+        for j in range(3):
+            (rows, from_rows), (columns, from_columns) = inside(i - 1, height), inside(j - 1, width)
+            read = x[from_rows, from_columns]
+            product = read.reshape(-1, channels) @ taps[i][j]
+            y = y.at[rows, columns].add(product.reshape(*read.shape[:3], -1))
+    return y
