@@ -1,7 +1,10 @@
 """One face through a video: stretches without a cut, and an alignment that does not shake."""
 
+import collections
+import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,15 @@ CUT = 30.0
 JUMP, GROWTH = 0.5, 1.3
 """A face cannot move by more than half its eye distance, or grow by more than 30 %, in 40 ms; what
 does is another face or a landmark predictor that has lost it."""
+
+EYES = 48.0
+"""Crop pixels between the centres of the eyes."""
+
+MOST_FACES = 3
+"""That are followed at once, until the last of them has gone."""
+
+BLOCK_FRAMES, BLOCK_BYTES = 32, 2**24
+"""Decoded in one go: as many as there are in a clip of LRW, fewer if they are large."""
 
 _MARGIN = 38.0
 """Crop pixels kept around the crop, so that the smoothed crop still lies in what was kept."""
@@ -39,6 +51,37 @@ class Stretch(NamedTuple):
     regions: list[Region]  # n
 
 
+class _Take:
+    """One face through neighbouring frames, and what is kept of it."""
+
+    def __init__(self, tracker: Tracker):
+        self.tracker = tracker
+        self.kept: list[tuple[FloatArray, Region]] = []
+        self.jumped = False  # whether the last frame's landmarks were another face's
+        self._back: FloatArray | None = None  # (2, 3), crop -> frame, of the frame before
+
+    def shoot(self, frame: Frame) -> bool:
+        """Adds a frame; False, and nothing is added, where it does not show the face."""
+        points = self.tracker.track(frame)
+        if points is None:
+            return False
+        landmarks = np.asarray(points, dtype=np.float64)
+        back = faces.picture_matrix(landmarks)
+        self.jumped = self._back is not None and _jumped(self._back, back)
+        if self.jumped:
+            return False
+        self._back = back
+        self.kept.append((landmarks, _region(frame, back)))
+        return True
+
+    def with_rivals(self, frame: Frame) -> list["_Take"]:
+        """This one and, where its first frame shows more faces, those of the others."""
+        if len(self.kept) > 1 or not isinstance(self.tracker, faces.FaceTracker):
+            return [self]
+        rivals = [_Take(tracker) for tracker in self.tracker.rivals()[: MOST_FACES - 1]]
+        return [self, *(rival for rival in rivals if rival.shoot(frame))]
+
+
 def any_face(_number: int) -> Tracker:
     """What follows the best face from a frame on, whichever it is."""
     return faces.FaceTracker()
@@ -53,7 +96,10 @@ def stretches(
 ) -> Iterator[Stretch | int]:
     """Follows the face through a video and cuts it where it stops being one steady face.
 
-    Only what is around the face is kept, for at most ``longest + shortest`` frames, so memory does
+    Where there are several faces, all are followed, and the stretch is of the one that is there
+    longest: of the best one where they end together.
+
+    Only what is around the faces is kept, for at most ``longest + shortest`` frames, so memory does
     not grow with the video.
 
     Args:
@@ -67,89 +113,120 @@ def stretches(
     Yields:
         Stretches in order; for frames between them that show a face too briefly, their number.
     """
-    tracker = tracker_from(first)
-    before: FloatArray | None = None
-    glance: FloatArray | None = None
-    kept: list[tuple[FloatArray, Region]] = []
-    start = 0
+    frames = _in_blocks(frames)
+    takes = [_Take(tracker_from(first))]
+    glance: npt.NDArray[np.int64] | None = None
+    start = first
     for number, frame in enumerate(frames):
         if number < first:
             continue
         last_glance, glance = glance, _glance(frame)
-        cut = last_glance is not None and _changed(last_glance, glance)
-        if cut:
-            tracker = tracker_from(number)
-        points = tracker.track(frame)
-        if points is not None and before is not None and not cut and _jumped(before, points):
-            cut = True
-            tracker = tracker_from(number)
-            points = tracker.track(frame)
-        if (cut or points is None) and kept:
-            yield _finish(start, kept, shortest)
-            kept = []
-        before = None if points is None else np.asarray(points, dtype=np.float64)
-        if before is None:
+        if last_glance is not None and _changed(last_glance, glance):
+            yield from _finish(start, takes[0], shortest)
+            takes = [_Take(tracker_from(number))]
+        there = [take for take in takes if take.shoot(frame)]
+        if not there and takes[0].kept:
+            yield from _finish(start, takes[0], shortest)
+            # A tracker that has lost its face has searched this frame for another one already.
+            if takes[0].jumped:
+                takes = [_Take(tracker_from(number))]
+                there = [take for take in takes if take.shoot(frame)]
+            else:
+                takes = [_Take(takes[0].tracker)]
+        if not there:
             continue
-        if not kept:
+        if len(there[0].kept) == 1:
             start = number
-        kept.append((before, _region(frame, before)))
-        if len(kept) == longest + shortest:
-            yield _finish(start, kept[:longest], shortest)
-            start, kept = start + longest, kept[longest:]
+            there = there[0].with_rivals(frame)
+        takes = there
+        if len(takes[0].kept) == longest + shortest:
+            takes = takes[:1]
+            kept = takes[0].kept
+            yield _stretch(start, kept[:longest])
+            start, takes[0].kept = start + longest, kept[longest:]
+    kept = takes[0].kept
     if len(kept) > longest:
         # Both halves of what is left are long enough: it is more than ``longest`` frames.
         half = max(len(kept) // 2, shortest)
-        yield _finish(start, kept[:half], shortest)
-        start, kept = start + half, kept[half:]
-    if kept:
-        yield _finish(start, kept, shortest)
+        yield _stretch(start, kept[:half])
+        start, takes[0].kept = start + half, kept[half:]
+    yield from _finish(start, takes[0], shortest)
 
 
-def _finish(start: int, kept: list[tuple[FloatArray, Region]], shortest: int) -> Stretch | int:
-    """A stretch of what was kept, or how much there is where it is too short."""
-    if len(kept) < shortest:
-        return len(kept)
+def _in_blocks(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The same, but several are decoded before the first of them is looked at.
+
+    Decoder and predictor each work faster while the processor's cache holds what is theirs.
+    """
+    coming = iter(frames)
+    while (frame := next(coming, None)) is not None:
+        count = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // frame.nbytes))
+        block = collections.deque([frame, *itertools.islice(coming, count - 1)])
+        while block:
+            yield block.popleft()
+
+
+def _finish(start: int, take: _Take, shortest: int) -> Iterator[Stretch | int]:
+    """The stretch of what was kept, if any, or how much there is where it is too short."""
+    if len(take.kept) >= shortest:
+        yield _stretch(start, take.kept)
+    elif take.kept:
+        yield len(take.kept)
+
+
+def _stretch(start: int, kept: list[tuple[FloatArray, Region]]) -> Stretch:
     return Stretch(start, np.stack([points for points, _ in kept]), [region for _, region in kept])
 
 
-def _glance(frame: Frame) -> FloatArray:
-    """(24, 32) brightness of a frame, roughly: a grid of its pixels."""
-    height, width, _ = frame.shape
+def _glance(frame: Frame) -> npt.NDArray[np.int64]:
+    """(24, 32) brightness of a frame, roughly: the green of a grid of its pixels."""
+    return frame[_grid(*frame.shape[:2])].astype(np.int64)
+
+
+@cache
+def _grid(height: int, width: int) -> tuple[Any, ...]:
     rows = np.linspace(0, height - 1, 24).astype(int)
     columns = np.linspace(0, width - 1, 32).astype(int)
-    return frame[np.ix_(rows, columns)].mean(axis=2)
+    return *np.ix_(rows, columns), 1
 
 
-def _changed(before: FloatArray, after: FloatArray) -> bool:
+def _changed(before: npt.NDArray[np.int64], after: npt.NDArray[np.int64]) -> bool:
     """Whether there is a cut between two glances."""
-    return bool(np.abs(after - before).mean() > CUT)
+    return bool(np.abs(after - before).sum() > CUT * before.size)
 
 
-def _eyes(points: npt.ArrayLike) -> FloatArray:
-    """(2, 2) centres of both eyes."""
-    array = np.asarray(points, dtype=np.float64)
-    return np.stack([array[36:42].mean(axis=0), array[42:48].mean(axis=0)])
+def _place(back: FloatArray) -> tuple[complex, complex]:
+    """Of an alignment (crop -> frame): where in the frame the middle of the crop is, as x + i y,
+    and a pixel of the crop to the right.
+    """
+    (a, _, x), (b, _, y) = back.tolist()
+    step, middle = complex(a, b), (faces.CROP_SIZE - 1) / 2
+    return step * complex(middle, middle) + complex(x, y), step
 
 
-def _jumped(before: FloatArray, after: npt.ArrayLike) -> bool:
-    """Whether two neighbouring frames' landmarks cannot be one face's."""
-    old, new = _eyes(before), _eyes(after)
-    sizes = [float(np.linalg.norm(eyes[1] - eyes[0])) + 1e-6 for eyes in (old, new)]
-    moved = float(np.linalg.norm(new.mean(axis=0) - old.mean(axis=0)))
-    return moved > JUMP * max(sizes) or max(sizes) > GROWTH * min(sizes)
+def _jumped(before: FloatArray, after: FloatArray) -> bool:
+    """Whether two neighbouring frames' alignments (crop -> frame) cannot be one face's."""
+    (old_middle, old_step), (middle, step) = _place(before), _place(after)
+    small, large = sorted((abs(old_step), abs(step)))
+    return abs(middle - old_middle) > JUMP * EYES * large or large > GROWTH * small
 
 
-def _region(frame: Frame, points: FloatArray) -> Region:
-    """What is around a face, at most about four times the crop in either direction."""
-    back = faces.invert(faces.crop_matrix(points))
-    low, high = -_MARGIN, faces.CROP_SIZE + _MARGIN
-    corners = faces.apply(back, [(low, low), (high, low), (low, high), (high, high)])
+def _region(frame: Frame, back: FloatArray) -> Region:
+    """What is around a face, at most about four times the crop in either direction.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        back: (2, 3), crop -> frame.
+    """
+    middle, step = _place(back)
+    x, y = middle.real, middle.imag
+    half = faces.CROP_SIZE / 2 + _MARGIN
+    reach = (abs(step.real) + abs(step.imag)) * half + 1  # the turned crop's half width and height
     height, width, _ = frame.shape
-    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, (width - 1, height - 1))
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 1, (width, height))
-    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    left, top = (max(0, min(int(v - reach), n - 1)) for v, n in ((x, width), (y, height)))
+    right, bottom = max(int(x + reach) + 2, left + 1), max(int(y + reach) + 2, top + 1)
     picture = frame[top:bottom, left:right]
-    factor = max(1, int(np.hypot(back[0, 0], back[1, 0])))
+    factor = max(1, int(abs(step)))
     # Never a view, which would keep the whole frame.
     picture = np.array(Image.fromarray(picture).reduce(factor)) if factor > 1 else picture.copy()
     # Pixel x covers [x - 0.5, x + 0.5]; the factor acts on edges, not on centres.
@@ -159,7 +236,4 @@ def _region(frame: Frame, points: FloatArray) -> Region:
 
 def crop(region: Region, matrix: FloatArray) -> Frame:
     """The (128, 128, 3) crop that ``matrix`` (frame -> crop) cuts from what was kept of a frame."""
-    back = faces.invert(region.matrix)
-    linear = matrix[:, :2] @ back[:, :2]
-    shift = matrix[:, :2] @ back[:, 2] + matrix[:, 2]
-    return faces.warp(region.picture, np.concatenate([linear, shift[:, None]], axis=1))
+    return faces.warp(region.picture, faces.compose(matrix, faces.invert(region.matrix)))

@@ -27,9 +27,10 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
 )
-"""Read by BLAS libraries when they are loaded. One thread a process: there are as many processes
-as cores already, and sums come out the same on every machine."""
+"""Read by OpenCV and BLAS libraries when they are loaded. One thread a process: there are as many
+processes as cores already, and sums come out the same on every machine."""
 
 
 class Died(NamedTuple):

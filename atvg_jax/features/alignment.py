@@ -1,14 +1,17 @@
 """From picture to crop and back: one similarity transform, and which way a head looks.
 
-Pixel coordinates are (x, y) with the centre of the top left pixel at (0, 0).
+Pixel coordinates are (x, y) with the centre of the top left pixel at (0, 0). OpenCV is imported at
+the point of use.
 """
+
+import math
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from atvg_jax.features.face_shape import POINTS
-from atvg_jax.features.images import check_frame
+from atvg_jax.features.images import check_frame, opencv
 
 Frame = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float64]
@@ -37,20 +40,31 @@ _PLACE_SIGMA, _ANGLE_SIGMA, _SIZE_SIGMA = 2.0, 4.0, 10.0
 
 
 def crop_matrix(landmarks: npt.ArrayLike) -> FloatArray:
-    """The similarity transform that takes the face to the crop.
+    """The similarity transform that takes a face to the crop.
+
+    Args:
+        landmarks: (..., 68, 2) pixels of the picture.
+
+    Returns:
+        (..., 2, 3) float64: crop = matrix @ (x, y, 1).
+    """
+    return invert(picture_matrix(landmarks))
+
+
+def picture_matrix(landmarks: npt.ArrayLike) -> FloatArray:
+    """The way back from the crop, (..., 2, 3).
 
     Least squares between the template's points 27..44 and the face's, with errors measured in the
     picture, as the authors' code does.
-
-    Args:
-        landmarks: (68, 2) pixels of the picture.
-
-    Returns:
-        (2, 3) float64: crop = matrix @ (x, y, 1).
     """
-    points = check_landmarks(landmarks)
-    template = _TEMPLATE - _TEMPLATE_MARGIN
-    return invert(fit_similarity(template, points[_ALIGNED_POINTS]))
+    seen = _finite(landmarks)[..., _ALIGNED_POINTS, :]
+    flat = seen.reshape(*seen.shape[:-2], -1) @ _template_fit()
+    return flat.reshape(*flat.shape[:-1], 2, 3)
+
+
+@cache
+def _template_fit() -> FloatArray:
+    return _similarity_fit(_TEMPLATE - _TEMPLATE_MARGIN)
 
 
 def fit_similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> FloatArray:
@@ -62,32 +76,64 @@ def fit_similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> FloatArray:
 
     Returns:
         (2, 3) float64 that minimises sum |matrix @ (source, 1) - target|^2.
-
-    Reference: Umeyama, PAMI 1991; in two dimensions a complex number a = conj(s) . t / |s|^2.
     """
-    s = np.asarray(source, dtype=np.float64) @ [1, 1j]
-    t = np.asarray(target, dtype=np.float64) @ [1, 1j]
-    spread = np.sum(np.abs(s - s.mean()) ** 2)
+    flat = np.asarray(target, dtype=np.float64).reshape(-1)
+    return (flat @ _similarity_fit(np.asarray(source, dtype=np.float64))).reshape(2, 3)
+
+
+def _similarity_fit(source: FloatArray) -> FloatArray:
+    """What makes the (2, 3) matrix, flat, of a flat target: (2 n, 6), because it is linear in it.
+
+    Reference: Umeyama, PAMI 1991; in two dimensions with the complex numbers s and t of source and
+    target, matrix = a, b with a = conj(s - mean s) . t / |s - mean s|^2 and b = mean t - a mean s.
+    """
+    s = source @ [1, 1j]
+    centred = s - s.mean()
+    spread = np.sum(np.abs(centred) ** 2)
     if spread < 1e-12:
         raise ValueError("all points of the shape are the same")
-    a = np.vdot(s - s.mean(), t - t.mean()) / spread
-    b = t.mean() - a * s.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+    a = centred.conj() / spread  # the mean of t does not count: ``centred`` sums to 0
+    b = 1 / len(s) - a * s.mean()
+    # The row of x, then that of y: t counts as it is, and turned by a quarter.
+    a, b = (np.stack([v, 1j * v], axis=1).ravel() for v in (a, b))
+    return np.stack([a.real, -a.imag, b.real, a.imag, a.real, b.imag], axis=1)
 
 
 def invert(matrix: npt.ArrayLike) -> FloatArray:
-    """The way back: the (2, 3) matrix that undoes a (2, 3) affine one."""
+    """The way back: the (..., 2, 3) matrix that undoes a (..., 2, 3) affine one."""
     m = np.asarray(matrix, dtype=np.float64)
-    if m.shape != (2, 3):
+    if m.shape[-2:] != (2, 3):
         raise ValueError(f"an affine matrix is (2, 3), not {m.shape}")
-    linear = np.linalg.inv(m[:, :2])
-    return np.concatenate([linear, -linear @ m[:, 2:]], axis=1)
+    if m.ndim == 2:  # most are, and there are several for every frame
+        (a, b, x), (c, d, y) = m.tolist()
+        size = a * d - b * c
+        if not size:
+            raise ValueError(f"the matrix {m.tolist()} cannot be undone")
+        a, b, c, d = d / size, -b / size, -c / size, a / size
+        return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
+    linear = np.linalg.inv(m[..., :2])
+    return np.concatenate([linear, -linear @ m[..., 2:]], axis=-1)
+
+
+def compose(outer: npt.ArrayLike, inner: npt.ArrayLike) -> FloatArray:
+    """The (..., 2, 3) matrix that does what ``inner`` does and then what ``outer`` does."""
+    first, then = np.asarray(inner, dtype=np.float64), np.asarray(outer, dtype=np.float64)
+    both = then[..., :2] @ first
+    both[..., 2] += then[..., 2]
+    return both
 
 
 def apply(matrix: npt.ArrayLike, points: npt.ArrayLike) -> FloatArray:
-    """(..., 2) points through a (2, 3) affine matrix."""
-    m = np.asarray(matrix, dtype=np.float64)
-    return np.asarray(points, dtype=np.float64) @ m[:, :2].T + m[:, 2]
+    """Points through affine matrices.
+
+    Args:
+        matrix: (2, 3), or (..., 2, 3) for as many sets of points.
+        points: (..., 2), or (..., n, 2) for sets of n points.
+    """
+    m, xy = np.asarray(matrix, dtype=np.float64), np.asarray(points, dtype=np.float64)
+    if m.ndim == 2:
+        return xy @ m[:, :2].T + m[:, 2]
+    return xy @ np.swapaxes(m[..., :2], -1, -2) + m[..., None, :, 2]
 
 
 def warp(image: npt.ArrayLike, matrix: npt.ArrayLike, size: int = CROP_SIZE) -> Frame:
@@ -101,37 +147,40 @@ def warp(image: npt.ArrayLike, matrix: npt.ArrayLike, size: int = CROP_SIZE) -> 
     Returns:
         (size, size, 3) uint8, antialiased where the picture shrinks.
     """
-    frame = check_frame(image)
-    back = invert(matrix)
-    picture = Image.fromarray(frame)
-    shrink = float(np.sqrt(abs(np.linalg.det(back[:, :2]))))
-    # Only the part that the crop shows; then that part is reduced by a whole factor (box
-    # filter) so that the interpolation that follows meets about one source pixel a step.
-    corners = apply(back, [(-1, -1), (size, -1), (-1, size), (size, size)])
-    x0, y0 = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 2, 0)
-    x1, y1 = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 3, picture.size)
-    if x1 <= x0 or y1 <= y0:
-        return np.zeros((size, size, 3), np.uint8)
-    picture = picture.crop((x0, y0, x1, y1))
-    factor = max(1, int(shrink))
+    return _resampled(check_frame(image), matrix, size, grey=False)
+
+
+def warp_grey(image: npt.ArrayLike, matrix: npt.ArrayLike, size: int) -> npt.NDArray[np.uint8]:
+    """The same in grey, for programs to look at: (size, size) uint8, bilinear, at half the cost."""
+    return _resampled(check_frame(image), matrix, size, grey=True)
+
+
+def _resampled(frame: Frame, matrix: npt.ArrayLike, size: int, grey: bool) -> npt.NDArray[np.uint8]:
+    cv2 = opencv()
+    forward = np.array(matrix, dtype=np.float64)
+    (a, b, x), (c, d, y) = invert(forward).tolist()
+    factor = max(1, int(math.sqrt(abs(a * d - b * c))))
+    # Only the part that the crop shows.
+    half = (size - 1) / 2
+    x, y = x + (a + b) * half, y + (c + d) * half
+    wide, high = ((half + 1) * (abs(u) + abs(v)) + factor + 2 for u, v in ((a, b), (c, d)))
+    left, top = max(0, int(x - wide)), max(0, int(y - high))
+    region = frame[top : max(int(y + high) + 1, 0), left : max(int(x + wide) + 1, 0)]
+    if region.shape[0] < factor or region.shape[1] < factor:
+        return np.zeros((size, size) if grey else (size, size, 3), np.uint8)
+    if grey:
+        region = cv2.cvtColor(region, cv2.COLOR_RGB2GRAY)
+    forward[:, 2] += forward[:, :2] @ (left, top)
     if factor > 1:
-        picture = picture.reduce(factor)
-    # Pillow wants crop -> picture with pixel edges, not centres, on whole numbers.
-    linear = back[:, :2]
-    shift = back[:, 2] + 0.5 - linear @ [0.5, 0.5] - (x0, y0)
-    coefficients = np.concatenate([linear, shift[:, None]], axis=1) / factor
-    # As floating point, because Pillow cuts 8-bit results off instead of rounding them.
-    bands = [
-        band.convert("F").transform(
-            (size, size),
-            Image.Transform.AFFINE,
-            tuple(coefficients.ravel()),
-            resample=Image.Resampling.BICUBIC,
-        )
-        for band in picture.split()
-    ]
-    out = np.stack([np.asarray(band) for band in bands], axis=-1)
-    return np.clip(np.rint(out), 0, 255).astype(np.uint8)
+        # Reduced by a whole factor (box filter), so that the interpolation that follows meets
+        # about one source pixel a step. Pixel x then covers factor * x .. factor * x + factor - 1.
+        rows, columns = (side // factor for side in region.shape[:2])
+        region = region[: rows * factor, : columns * factor]
+        region = cv2.resize(region, (columns, rows), interpolation=cv2.INTER_AREA)
+        forward[:, 2] += forward[:, :2].sum(axis=1) * (factor - 1) / 2
+        forward[:, :2] *= factor
+    how = cv2.INTER_LINEAR
+    return cv2.warpAffine(region, forward, (size, size), flags=how)
 
 
 def smooth_alignment(landmarks: npt.ArrayLike) -> FloatArray:
@@ -147,7 +196,7 @@ def smooth_alignment(landmarks: npt.ArrayLike) -> FloatArray:
     Returns:
         (n, 2, 3) float64, pixel of frame -> pixel of crop.
     """
-    back = np.stack([invert(crop_matrix(points)) for points in np.asarray(landmarks)])
+    back = picture_matrix(landmarks)
     middle = (CROP_SIZE - 1) / 2
     centre = back @ [middle, middle, 1.0]  # (n, 2)
     angle = np.unwrap(np.arctan2(back[:, 1, 0], back[:, 0, 0]))
@@ -159,7 +208,7 @@ def smooth_alignment(landmarks: npt.ArrayLike) -> FloatArray:
     linear = np.stack([np.stack([a, -b], axis=-1), np.stack([b, a], axis=-1)], axis=-2)
     shift = centre - linear @ [middle, middle]
     smooth = np.concatenate([linear, shift[..., None]], axis=-1)
-    return np.stack([invert(matrix) for matrix in smooth])
+    return invert(smooth)
 
 
 def _smooth(track: FloatArray, sigma: float) -> FloatArray:
@@ -229,7 +278,15 @@ def check_landmarks(landmarks: npt.ArrayLike) -> FloatArray:
     Raises:
         ValueError: for another shape, or values that are not finite.
     """
+    points = _finite(landmarks)
+    if points.ndim != 2:
+        raise ValueError(f"the landmarks of one face are (68, 2), not {points.shape}")
+    return points
+
+
+def _finite(landmarks: npt.ArrayLike) -> FloatArray:
+    """Landmarks of any number of faces as (..., 68, 2) float64."""
     points = np.asarray(landmarks, dtype=np.float64)
-    if points.shape != (POINTS, 2) or not np.isfinite(points).all():
-        raise ValueError(f"landmarks are (68, 2) finite numbers, not {points.shape}")
+    if points.shape[-2:] != (POINTS, 2) or not np.isfinite(points).all():
+        raise ValueError(f"landmarks are (..., 68, 2) finite numbers, not {points.shape}")
     return points

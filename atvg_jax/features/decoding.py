@@ -1,13 +1,14 @@
-"""What lies under ``video``: media files opened safely, pictures and sound with their times.
+"""What lies under ``video``: media files opened safely, and pictures with their times.
 
-PyAV is imported here and in ``video`` alone. It raises on broken input, where OpenCV and wrappers
-of the ffmpeg program silently give part of it; all that it raises becomes an ``InputError``.
+PyAV is imported here, in ``sound`` and in ``video`` alone. It raises on broken input, where OpenCV
+and wrappers of the ffmpeg program silently give part of it; all that it raises becomes an
+``InputError``.
 """
 
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +29,12 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,mxf,gif,dv,nut,"
     "wav,w64,flac,mp3,aac,aiff,au,caf,ac3,eac3,amr,amrnb,amrwb,tta,ape,h264,hevc,m4v,ivf,rm"
 )
-_LONGEST_GAP = 60.0  # seconds without a picture or sound inside a file before it counts as broken
-_SOUND_JITTER = 0.04  # seconds by which time stamps of sound may differ from the count of samples
+LONGEST_GAP = 60.0  # seconds without a picture or sound inside a file before it counts as broken
 _USUAL_RATES = (1.0, 1000.0)  # frame rates that are believed, Hz
 _FALLBACK_RATE = 25.0
 _EXACT_FORMATS = {"mp4", "matroska", "flac"}  # others estimate how long they last
 _SKIP_LEAD = 2.0  # seconds before what is wanted that decoding begins at, at the latest
-_DECLARED_SLACK = 0.15  # seconds that a file may end before or after its header says
+DECLARED_SLACK = 0.15  # seconds that a file may end before or after its header says
 
 
 class Picture(NamedTuple):
@@ -157,7 +157,7 @@ def pictures(path: PathLike, container: Any, stream: Any, start: float = 0.0) ->
             time = frame.time - origin
         elif frame.time is None or frame.time - origin <= time:  # a missing or repeated time stamp
             time += usual
-        elif frame.time - origin - time > _LONGEST_GAP:
+        elif frame.time - origin - time > LONGEST_GAP:
             raise unreadable(path, f"no picture for {frame.time - origin - time:.0f} s")
         else:
             time = frame.time - origin
@@ -171,8 +171,8 @@ def pictures(path: PathLike, container: Any, stream: Any, start: float = 0.0) ->
         yield Picture(time, duration, frame, matrix)
     if origin is None:
         raise unreadable(path, "it holds no pictures")
-    declared = _declared_end(container, stream, origin)
-    if declared and abs(declared - (time + duration)) > max(_DECLARED_SLACK, 2 * usual):
+    declared = declared_end(container, stream, origin)
+    if declared and abs(declared - (time + duration)) > max(DECLARED_SLACK, 2 * usual):
         raise unreadable(path, f"it ends after {time + duration:.1f} of {declared:.1f} s")
 
 
@@ -224,7 +224,12 @@ def _progressive(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
 
 def _decoded(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
     """The frames of a stream; the last packet, an empty one, has those that the decoder kept."""
-    packets = container.demux(stream)
+    return decoded(path, container.demux(stream))
+
+
+def decoded(path: PathLike, packets: Iterable[Any]) -> Iterator[Any]:
+    """The frames of packets, with an InputError for whatever is wrong with one."""
+    packets = iter(packets)
     while True:
         with decoding(path):
             packet = next(packets, None)
@@ -298,86 +303,14 @@ def _oriented(array: Frame, matrix: npt.NDArray[np.int32]) -> Frame:
     return array[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def first_picture_time(path: PathLike) -> float | None:
-    """Time stamp of the first picture in seconds; None where there is no video."""
-    with open_media(path) as container:
-        stream = video_stream(container)
-        if stream is None:
-            return None
-        frame = next(_decoded(path, container, stream), None)
-        return None if frame is None else frame.time or 0.0
-
-
-def sound(path: PathLike) -> tuple[FloatArray, int]:
-    """The first sound stream of a file, mixed to one channel, from the first picture's time on.
-
-    Returns:
-        (N,) float32 and its sample rate in Hz; no samples if there is no sound.
-
-    Raises:
-        InputError: ``unreadable``.
-    """
-    origin = first_picture_time(path)
-    with open_media(path) as container:
-        stream = audio_stream(container)
-        if stream is None:
-            return np.zeros(0, np.float32), 0
-        return _placed(path, container, stream, origin)
-
-
-def _placed(
-    path: PathLike, container: Any, stream: Any, origin: float | None
-) -> tuple[FloatArray, int]:
-    """(N,) float32 at the stream's own rate, sample 0 at ``origin`` seconds (None: its start)."""
-    rate, length = 0, 0
-    pieces: list[FloatArray] = []
-    for frame, samples in _sound_frames(path, container, stream):
-        rate = rate or frame.sample_rate
-        if origin is None:
-            origin = frame.time or 0.0
-        if frame.time is not None:
-            # Time stamps are rounded, to 1 ms in some files: within a stream the samples count.
-            gap = round((frame.time - origin) * rate) - length
-            if gap > _LONGEST_GAP * rate:
-                raise unreadable(path, f"no sound for {gap / rate:.0f} s")
-            if abs(gap) > (_SOUND_JITTER * rate if length else 0):
-                if gap > 0:
-                    pieces.append(np.zeros(gap, np.float32))
-                    length += gap
-                else:
-                    samples = samples[-gap:]
-        pieces.append(samples)
-        length += len(samples)
-    waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    declared, seconds = _declared_end(container, stream, origin or 0.0), length / max(rate, 1)
-    if declared - seconds > _DECLARED_SLACK:
-        raise unreadable(path, f"its sound ends after {seconds:.1f} of {declared:.1f} s")
-    if declared and "mp4" in _formats(container):  # the encoder filled its last block with silence
-        waveform = waveform[: max(0, round(declared * rate))]
-    return waveform, rate
-
-
-def _sound_frames(path: PathLike, container: Any, stream: Any) -> Iterator[tuple[Any, FloatArray]]:
-    """Decoded frames of sound and their samples, (n,) float32 in [-1, 1], at the first's rate."""
-    converter = None
-    for frame in _decoded(path, container, stream):
-        if converter is None:
-            # The channels are kept: FFmpeg's own mixing makes stereo louder than full scale.
-            converter = av.AudioResampler(
-                format="fltp", layout=frame.layout, rate=frame.sample_rate
-            )
-        with decoding(path):
-            parts = [part.to_ndarray().mean(axis=0) for part in converter.resample(frame)]
-        yield frame, np.concatenate([*parts, np.zeros(0)]).astype(np.float32)
-
-
-def _declared_end(container: Any, stream: Any, origin: float) -> float:
+def declared_end(container: Any, stream: Any, origin: float) -> float:
     """Seconds from ``origin`` at which the header says that a stream ends; 0 if it says nothing."""
-    formats = _formats(container)
-    if not stream.duration or not stream.time_base or not formats & _EXACT_FORMATS:
+    names = formats(container)
+    if not stream.duration or not stream.time_base or not names & _EXACT_FORMATS:
         return 0.0
     return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
 
 
-def _formats(container: Any) -> set[str]:
+def formats(container: Any) -> set[str]:
+    """Names of a file's format."""
     return set(container.format.name.split(","))

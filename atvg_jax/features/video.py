@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atvg_jax.errors import InputError
-from atvg_jax.features import audio, decoding
+from atvg_jax.features import audio, decoding, sound
 from atvg_jax.features.images import check_frame
 from atvg_jax.whole_files import written_whole
 
@@ -125,7 +125,7 @@ def read_waveform(
     """
     if sample_rate <= 0:
         raise ValueError(f"the sample rate must be positive, not {sample_rate}")
-    waveform, rate = decoding.sound(path)
+    waveform, rate = sound.read(path)
     if not waveform.size:
         raise InputError(f"{path}: has no sound; give a file with sound", reason="no_audio")
     if rate == sample_rate:
@@ -162,9 +162,9 @@ def write_video(
     """
     if not frame_rate > 0:
         raise ValueError(f"the frame rate must be positive, not {frame_rate}")
-    sound = None if waveform is None else _encodable(waveform, sample_rate)
+    encodable = None if waveform is None else _encodable(waveform, sample_rate)
     with written_whole(path) as temporary:
-        _encode(str(temporary), frames, sound, frame_rate, comment)
+        _encode(str(temporary), frames, encodable, frame_rate, comment)
 
 
 def _encodable(waveform: npt.ArrayLike, sample_rate: int) -> tuple[npt.NDArray[np.float32], int]:
@@ -183,7 +183,7 @@ def _encodable(waveform: npt.ArrayLike, sample_rate: int) -> tuple[npt.NDArray[n
 def _encode(
     path: str,
     frames: Iterable[npt.ArrayLike],
-    sound: tuple[npt.NDArray[np.float32], int] | None,
+    waveform: tuple[npt.NDArray[np.float32], int] | None,
     frame_rate: float,
     comment: str,
 ) -> None:
@@ -198,7 +198,7 @@ def _encode(
         video.codec_context.colorspace = _BT709
         video.codec_context.color_primaries = _BT709
         video.codec_context.color_trc = _BT709
-        track = _SoundTrack(container, *sound) if sound is not None else None
+        track = _SoundTrack(container, *waveform) if waveform is not None else None
         for picture in frames:
             array = check_frame(picture)
             if not size:

@@ -254,7 +254,7 @@ class TestJitter:
 def test_workers_are_import_light():
     program = (
         "import sys, data_prep.prepare, data_prep.results, data_prep.workers, data_prep.build\n"
-        "heavy = {'tensorflow', 'jax', 'flax', 'librosa', 'matplotlib', 'grain', 'dlib'}\n"
+        "heavy = {'tensorflow', 'jax', 'flax', 'librosa', 'matplotlib', 'grain', 'dlib', 'cv2'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

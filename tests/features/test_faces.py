@@ -98,8 +98,8 @@ def ramp(height, width):
     "matrix",
     [
         similarity(1, 0, 0, 0),
-        similarity(1, 0, -30.5, -20.5),
-        similarity(2, 0, -100, -80),
+        similarity(1.01, 0, -30.5, -20.5),
+        similarity(1.9, 0, -100, -80),
         similarity(0.9, 20, 10, -20),
         similarity(0.6, 0, 0, 0),
     ],
@@ -265,8 +265,10 @@ def test_crops_agree_with_the_authors(reference, name):
     ours = faces.align(images.read_image(reference / "alignment" / f"{name}.jpg"))
     theirs = images.read_image(reference / "alignment" / f"{name}_region.jpg")
     points, _ = faces.stable_landmarks(theirs, faces.landmark_box(ours.landmarks))
-    assert np.linalg.norm(points - ours.landmarks, axis=1).mean() < 1.0
-    assert np.abs((points - ours.landmarks).mean(axis=0)).max() < 0.6
+    # Jaw and brows reach out of the crop: only who looks at the whole picture sees all of them.
+    difference = (points - ours.landmarks)[27:]
+    assert np.linalg.norm(difference, axis=1).mean() < 1.0
+    assert np.abs(difference.mean(axis=0)).max() < 0.6
     assert np.abs(theirs.astype(float) - ours.crop).mean() < 6
 
 
@@ -342,8 +344,12 @@ def moving(portrait, shifts, zoom=1.0):
 
 def test_tracker_follows_a_moving_face(portrait, portrait_points, monkeypatch):
     searches = []
-    detect = faces.detect
-    monkeypatch.setattr(faces, "detect", lambda image: searches.append(1) or detect(image))
+    search = faces.FaceTracker._search
+    monkeypatch.setattr(
+        faces.FaceTracker,
+        "_search",
+        lambda self, picture: searches.append(1) or search(self, picture),
+    )
     path = [(-40 + 5 * t, 20 * np.sin(t / 3)) for t in range(24)]
     tracker = faces.FaceTracker()
     for frame, matrix in moving(portrait, path):
