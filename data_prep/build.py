@@ -101,6 +101,8 @@ def _only_one(out: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InputError(f"another build is at work in {out}: wait for it") from error
+        for left in out.glob(".*.part*"):  # half-written by a build that was killed
+            left.unlink()
         yield
 
 

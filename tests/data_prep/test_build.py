@@ -159,6 +159,7 @@ class TestTheSameDataSet:
         one.unlink()
         two.write_bytes(two.read_bytes()[:-3])
         (copied / "report.json").unlink()
+        (copied / ".basis.k3x9.part.npz").write_bytes(b"half of it")
         unfinished = schema.version_folder(copied).with_name(".1.0.0.part")
         schema.version_folder(copied).rename(unfinished)
         build(people, copied)
