@@ -7,6 +7,7 @@ from the moment on that every clip has been seen once: what grows by a clip grow
 
 import functools
 import gc
+import importlib
 import itertools
 import statistics
 import tempfile
@@ -50,7 +51,9 @@ def measure(clips: list[Clip], count: int) -> dict[int, int]:
     items = zip(range(1, count + 1), itertools.cycle(clips))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        task = functools.partial(prepare_and_measure, folder=folder)
+        # By its module's name: workers do not load the program that starts them.
+        here = importlib.import_module("benchmarks.data_prep_memory")
+        task = functools.partial(here.prepare_and_measure, folder=folder)
         done = workers.run(task, items, 1, lambda _: 600.0, 4 * 2**30)
         for (_, clip), died in tqdm(done, total=count, unit="clip"):
             if died is not None:

@@ -32,9 +32,10 @@ _FORMATS = (
 LONGEST_GAP = 60.0  # seconds without a picture or sound inside a file before it counts as broken
 _USUAL_RATES = (1.0, 1000.0)  # frame rates that are believed, Hz
 _FALLBACK_RATE = 25.0
-_EXACT_FORMATS = {"mp4", "matroska", "flac"}  # others estimate how long they last
+_EXACT_FORMATS = {"mp4", "matroska", "flac", "avi"}  # others estimate how long they last
+_COUNTED_FORMATS = {"avi"}  # without times: what is missing puts all that follows out of step
 _SKIP_LEAD = 2.0  # seconds before what is wanted that decoding begins at, at the latest
-DECLARED_SLACK = 0.15  # seconds that a file may end before or after its header says
+_SLACK, _COUNTED_SLACK = 0.15, 0.06  # seconds that a file may end before or after its header says
 
 
 class Picture(NamedTuple):
@@ -172,7 +173,7 @@ def pictures(path: PathLike, container: Any, stream: Any, start: float = 0.0) ->
     if origin is None:
         raise unreadable(path, "it holds no pictures")
     declared = declared_end(container, stream, origin)
-    if declared and abs(declared - (time + duration)) > max(DECLARED_SLACK, 2 * usual):
+    if declared and abs(declared - (time + duration)) > max(declared_slack(container), 1.5 * usual):
         raise unreadable(path, f"it ends after {time + duration:.1f} of {declared:.1f} s")
 
 
@@ -309,6 +310,11 @@ def declared_end(container: Any, stream: Any, origin: float) -> float:
     if not stream.duration or not stream.time_base or not names & _EXACT_FORMATS:
         return 0.0
     return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
+
+
+def declared_slack(container: Any) -> float:
+    """Seconds by which a stream may end before or after ``declared_end``."""
+    return _COUNTED_SLACK if formats(container) & _COUNTED_FORMATS else _SLACK
 
 
 def formats(container: Any) -> set[str]:

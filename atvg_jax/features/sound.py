@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from atvg_jax.features.decoding import (
-    DECLARED_SLACK,
     LONGEST_GAP,
     PathLike,
     audio_stream,
     declared_end,
+    declared_slack,
     decoded,
     decoding,
     formats,
@@ -99,7 +99,7 @@ def _placed(path: PathLike, container: Any, stream: Any) -> tuple[FloatArray, in
         length += len(samples)
     waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     declared, seconds = declared_end(container, stream, origin or 0.0), length / max(rate, 1)
-    if declared - seconds > DECLARED_SLACK:
+    if declared - seconds > declared_slack(container):
         raise unreadable(path, f"its sound ends after {seconds:.1f} of {declared:.1f} s")
     if declared and "mp4" in formats(container):  # the encoder filled its last block with silence
         waveform = waveform[: max(0, round(declared * rate))]

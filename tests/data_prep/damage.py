@@ -79,6 +79,7 @@ def write(path: Path, frames=None, samples=None, codecs=("libx264", "aac"), **se
 
 def _no_b_frames(stream) -> None:
     stream.codec_context.max_b_frames = 0
+    stream.codec_context.bit_rate = 1_000_000
 
 
 def _quiet(stream) -> None:

@@ -20,14 +20,15 @@ from data_prep.build import build
 
 from .damage import Case, make
 
-PIXELS, POINTS, ROW, ROWS = 12.0, 2.5, 3.0, 0.3
+PIXELS, POINTS, ROW, ROWS = 16.0, 2.5, 3.0, 0.3
 """How near what is taken of a damaged file must be to the whole one, frame by frame: mean
 difference of pixels (of 255), of landmarks (pixels) and of MFCC (of which speech spans tens), which
 a part of the rows may miss. Some formats have nothing by which damage could be seen: a block of a
 picture may be wrong, or a moment of sound. Another face, or another sound, is far off."""
 
-LATE = 2.5
-"""Frames by which a picture may be late or early, told by its light."""
+LATE = 4.0
+"""Frames by which a picture may be late or early, told by its light: as many may be missing at the
+end of a file before it counts as cut off."""
 
 UNEXPLAINED = ("error", "crashed", "timeout", "unusable")
 """Reasons that no file should need."""
@@ -84,8 +85,8 @@ def _difference(found: dict, whole: dict) -> str:
         for frames in (found["frames"][here], whole["frames"][there])
     )
     pixels = np.abs(one - two).mean(axis=(1, 2, 3)).max()
-    light = two.mean(axis=(1, 2, 3))
-    late = np.abs(one.mean(axis=(1, 2, 3)) - light).max() / np.abs(np.diff(light)).mean()
+    step = np.median(np.diff(two, axis=0))  # a pixel's, from frame to frame
+    late = np.abs(np.median(one - two, axis=(1, 2, 3))).max() / step
     name = "aligned_landmarks"
     points = np.linalg.norm(found[name][here] - whole[name][there], axis=-1).mean(axis=-1).max()
     apart = _sounds_apart(found["mfcc"], whole["mfcc"][4 * start :])
