@@ -14,7 +14,7 @@ MAX_AUDIO_OFFSET = 60.0
 
 
 class Word(NamedTuple):
-    """A word and when it is said, in seconds since the clip's first picture."""
+    """A word and when it is heard, in seconds since the clip's first picture."""
 
     text: str
     start: float
@@ -69,10 +69,11 @@ class Clip:
     def words_within(self, start: float, end: float) -> tuple[Word, ...]:
         """The words that are mostly said in a part of the clip, from ``start`` to ``end`` seconds.
 
-        Their times are counted from ``start``.
+        Their times are counted from ``start``, and ``audio_offset`` is put right.
         """
+        begin, length = start + self.audio_offset, end - start
         return tuple(
-            Word(word.text, round(word.start - start, 4), round(word.end - start, 4))
+            Word(word.text, round(word.start - begin, 4), round(word.end - begin, 4))
             for word in self.words
-            if start <= (word.start + word.end) / 2 < end
+            if 0 <= (word.start + word.end) / 2 - begin < length
         )

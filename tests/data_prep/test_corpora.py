@@ -52,6 +52,8 @@ class TestWords:
         clip = Clip("a", tmp_path, "a", "train", words=words)
         assert clip.words_within(0, 3) == words
         assert clip.words_within(0.8, 2.1) == (Word("blue", -0.1, 0.3),)
+        late = Clip("a", tmp_path, "a", "train", audio_offset=0.5, words=words)
+        assert late.words_within(0.0, 0.3) == (Word("bin", 0.0, 0.2),)
 
 
 class TestSplits:
