@@ -10,7 +10,8 @@ import os
 
 from data_prep.workers import THREAD_VARIABLES
 
-os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # as for worker processes; before NumPy
+if __name__ == "__main__":  # as for worker processes; read when NumPy and OpenCV are loaded
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 
 import gc
 import importlib.metadata

@@ -5,6 +5,7 @@ import pytest
 
 from atvg_jax.features import faces
 from data_prep import tracking
+from data_prep.corpora import mouth_warp, portraits, visemes
 
 from .conftest import head
 
@@ -123,6 +124,26 @@ class TestSmoothing:
 
         assert zoom(single) > 0.002
         assert zoom(smooth) < 0.3 * zoom(single)
+
+    @pytest.mark.parametrize("portrait", ["astronaut", "hopper"])
+    def test_blinks_and_speech_of_a_still_head_do_not_zoom_the_crop(self, portrait):
+        """Drawn and followed: the crop of a frame changes by a thousandth in size at most."""
+        count = 45
+        time = np.arange(count) / 25
+        rest = np.zeros(count)
+        blink = np.clip(1.25 - np.abs(time[:, None] - (0.5, 1.3)).min(axis=1) / 0.09, 0, 1)
+        head = mouth_warp.HeadTrack(rest, rest, rest, rest + 1, rest, rest, blink)
+        opening = 0.4 - 0.4 * np.cos(2 * np.pi * 3 * time)
+        mouth = visemes.MouthTrack(opening, 0.5 * opening - 0.2, rest, rest, rest)
+        identity = portraits.random_identity(portrait, np.random.default_rng(0), 0.0)
+        (stretch,) = tracking.stretches(mouth_warp.render(identity, mouth, head), 10, 1000)
+
+        def steps(matrices):
+            """Changes of the crop's size from frame to frame, as parts of it."""
+            return np.abs(np.diff(np.log(np.hypot(matrices[:, 0, 0], matrices[:, 1, 0]))))
+
+        assert steps(faces.crop_matrix(stretch.landmarks)).max() > 0.008
+        assert steps(faces.smooth_alignment(stretch.landmarks)).max() < 0.001
 
     def test_a_moving_head_stays_in_the_crop(self):
         frames = np.arange(80)[:, None, None]

@@ -373,6 +373,29 @@ def test_tracker_notices_a_cut_and_finds_the_face_again(portrait, portrait_point
     assert np.linalg.norm(results[-1] - portrait_points - (200, 0), axis=1)[TRACKED].mean() < 3
 
 
+@pytest.mark.parametrize(("x", "y", "scale"), [(0.0, 0.35, 0.6), (0.25, 0.25, 1.0), (0.3, 0, 1.4)])
+def test_tracker_does_not_stay_on_a_misfit(portrait, portrait_points, x, y, scale):
+    """Begun beside the face, it is on it at the latest after the search that is due by then."""
+    left, top, right, bottom = faces.detect(portrait)[0].box
+    size = right - left
+    middle = np.array([(left + right) / 2 + x * size, (top + bottom) / 2 + y * size])
+    low, high = middle - scale * size / 2, middle + scale * size / 2
+    tracker = faces.FaceTracker((*low, *high))
+    found = [tracker.track(portrait) for _ in range(38)]
+    errors = [np.linalg.norm(points - portrait_points, axis=1)[TRACKED].mean() for points in found]
+    assert errors[0] > 0.3 * eye_distance(portrait_points)
+    assert errors[-1] < 0.05 * eye_distance(portrait_points)
+
+
+def test_tracker_names_the_other_faces(portrait):
+    both = np.concatenate([portrait[:300, 60:360], portrait[:300, 60:360][:, ::-1]], axis=1)
+    tracker = faces.FaceTracker()
+    first = tracker.track(both)
+    (rival,) = tracker.rivals()
+    second = rival.track(both)
+    assert abs(first[:, 0].mean() + second[:, 0].mean() - 599) < 6  # mirror images
+
+
 def test_tracker_on_real_footage(clips):
     tracker = faces.FaceTracker()
     clip = next((clips / "grid").glob("*/*.mpg"))
