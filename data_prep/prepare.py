@@ -229,10 +229,7 @@ def _example(
     aligned = faces.apply(matrices, stretch.landmarks).astype(np.float32)
     if jitter(aligned) > settings.max_jitter:
         return "jitter"
-    crops = [
-        tracking.crop(region, matrix)
-        for region, matrix in zip(stretch.regions, matrices, strict=True)
-    ]
+    crops = tracking.crops(stretch.regions, matrices)
     normalised = settings.normaliser.normalise(aligned)
     words = clip.words_within(start / audio.FRAME_RATE, (start + count) / audio.FRAME_RATE)
     return Example(

@@ -234,6 +234,13 @@ def _region(frame: Frame, back: FloatArray) -> Region:
     return Region(picture, np.array([[1 / factor, 0, shift[0]], [0, 1 / factor, shift[1]]]))
 
 
-def crop(region: Region, matrix: FloatArray) -> Frame:
-    """The (128, 128, 3) crop that ``matrix`` (frame -> crop) cuts from what was kept of a frame."""
-    return faces.warp(region.picture, faces.compose(matrix, faces.invert(region.matrix)))
+def crops(regions: list[Region], matrices: FloatArray) -> list[Frame]:
+    """The crops (128, 128, 3) that alignments cut from what was kept of frames.
+
+    Args:
+        regions: n.
+        matrices: (n, 2, 3), frame -> crop.
+    """
+    kept = np.stack([region.matrix for region in regions])
+    moved = faces.compose(matrices, faces.invert(kept))
+    return [faces.warp(region.picture, m) for region, m in zip(regions, moved, strict=True)]

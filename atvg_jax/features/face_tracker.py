@@ -55,7 +55,7 @@ _LEAP = 0.25
 _STILL = 0.03  # less is noise, and the predictor looks where it looked
 
 # Correlation of the face with itself in the frame before. Below it, something has happened to it.
-_ALIKE = 0.8
+_ALIKE = 0.7
 _GLIMPSE = slice(18, None, 16)  # rows and columns of the predictor's square that are compared
 
 

@@ -24,6 +24,7 @@ from atvg_jax.features.decoding import (
 
 FloatArray = npt.NDArray[np.float32]
 
+_HEAD = 17  # packets, in which a picture that is shown first comes at the latest
 _SOUND_JITTER = 0.04  # seconds by which time stamps of sound may differ from the count of samples
 
 
@@ -46,7 +47,8 @@ def read(path: PathLike) -> tuple[FloatArray, int]:
 def _first_picture(path: PathLike, container: Any, stream: Any) -> tuple[float | None, list[Any]]:
     """When the pictures that go with a sound stream begin.
 
-    The file is opened once for both, because opening it takes as long as decoding some frames.
+    The file is opened once for both, and no picture is decoded where the first one's time stamp is
+    told by the file: either takes as long as decoding a second of sound.
 
     Returns:
         The time stamp of the first picture in seconds, None if there is none; and the packets of
@@ -55,22 +57,36 @@ def _first_picture(path: PathLike, container: Any, stream: Any) -> tuple[float |
     seen = video_stream(container)
     if seen is None:
         return None, []
-    seen.codec_context.thread_count = 1  # more are started in more time than they save
     passed: list[Any] = []
+    head = list(itertools.islice(_pictures_packets(path, container, seen, stream, passed), _HEAD))
+    stamps = [packet.pts for packet in head if packet.size]
+    plain = stamps and head[0].is_keyframe and not head[0].is_discard and None not in stamps
+    if plain and min(stamps) == stamps[0]:  # none is shown before the first of the file
+        return float(stamps[0] * seen.time_base), passed
+    seen.codec_context.thread_count = 1  # more are started in more time than they save
+    more = _pictures_packets(path, container, seen, stream, passed)
+    frame = next(decoded(path, itertools.chain(head, more)), None)
+    return None if frame is None else frame.time or 0.0, passed
+
+
+def _pictures_packets(
+    path: PathLike, container: Any, seen: Any, stream: Any, passed: list[Any]
+) -> Iterator[Any]:
+    """The coming packets of pictures; those of sound before them go to ``passed``."""
+    if passed and not passed[-1].size:  # the end has been read
+        return
     packets = container.demux(seen, stream)
     while True:
         with decoding(path):
             packet = next(packets, None)
-            if packet is None:
-                return None, passed
-            if packet.stream_index == stream.index:
-                passed.append(packet)
-                continue
-            frames = packet.decode()
-        if packet.is_corrupt:
+        if packet is None:
+            return
+        if packet.stream_index == stream.index:
+            passed.append(packet)
+        elif packet.is_corrupt:
             raise unreadable(path, "a part of it is missing")
-        if frames:
-            return frames[0].time or 0.0, passed
+        else:
+            yield packet
 
 
 def _placed(path: PathLike, container: Any, stream: Any) -> tuple[FloatArray, int]:
@@ -110,11 +126,15 @@ def _sound_frames(path: PathLike, packets: Iterable[Any]) -> Iterator[tuple[Any,
     """Decoded frames of sound and their samples, (n,) float32 in [-1, 1], at the first's rate."""
     converter = None
     for frame in decoded(path, packets):
-        if converter is None:
-            # The channels are kept: FFmpeg's own mixing makes stereo louder than full scale.
-            converter = av.AudioResampler(
-                format="fltp", layout=frame.layout, rate=frame.sample_rate
-            )
         with decoding(path):
-            parts = [part.to_ndarray().mean(axis=0) for part in converter.resample(frame)]
-        yield frame, np.concatenate([*parts, np.zeros(0)]).astype(np.float32)
+            if frame.format.name == "fltp":  # as most decoders give it
+                parts = [frame.to_ndarray()]
+            else:
+                # The channels are kept: FFmpeg's own mixing makes stereo louder than full scale.
+                converter = converter or av.AudioResampler(
+                    format="fltp", layout=frame.layout, rate=frame.sample_rate
+                )
+                parts = [part.to_ndarray() for part in converter.resample(frame)]
+        mixed = [part[0] if len(part) == 1 else part.mean(axis=0) for part in parts]
+        samples = mixed[0] if len(mixed) == 1 else np.concatenate([*mixed, np.zeros(0)])
+        yield frame, samples.astype(np.float32)

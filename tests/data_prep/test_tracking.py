@@ -61,7 +61,8 @@ class TestRegion:
         points = faces.FaceTracker().track(frame)
         matrix = faces.crop_matrix(points)
         (stretch,) = tracking.stretches([frame], 1, 9)
-        kept = tracking.crop(stretch.regions[0], matrix).astype(int)
+        (kept,) = tracking.crops(stretch.regions, matrix[None])
+        kept = kept.astype(int)
         whole = faces.warp(frame, matrix).astype(int)
         assert stretch.regions[0].picture.shape[0] < 160
         assert np.abs(kept - whole).max() <= 1
@@ -71,7 +72,8 @@ class TestRegion:
         points = faces.FaceTracker().track(frame)
         matrix = faces.crop_matrix(points)
         (stretch,) = tracking.stretches([frame], 1, 9)
-        kept = tracking.crop(stretch.regions[0], matrix).astype(float)
+        (kept,) = tracking.crops(stretch.regions, matrix[None])
+        kept = kept.astype(float)
         whole = faces.warp(frame, matrix).astype(float)
         assert max(stretch.regions[0].picture.shape) < 512
         assert np.abs(kept - whole).mean() < 1.0
