@@ -5,7 +5,11 @@
     DIR/at_net.safetensors   weights, one array under each of ``params/...`` and ``batch_stats/...``
     DIR/vg_net.safetensors
 
-Whoever reads it needs no other file and no flag.
+Whoever reads it needs no other file and no flag. Where the weights were converted from published
+files, two more keep what synthesis does not need, so that the way back is complete:
+
+    DIR/discriminator.safetensors
+    DIR/published.safetensors   entries that no network of ours uses, as ``SLOT/NAME``
 """
 
 import dataclasses
@@ -29,6 +33,8 @@ DESCRIPTION_FILE = "model.json"
 BASIS_FILE = "basis.npz"
 # What each of the two entries of model.json may be an instance of.
 NETWORKS = {"at_net": ("at_net", "at_single"), "vg_net": ("vg_net",)}
+SPARE_NETWORKS = {"discriminator": ("discriminator",)}  # may be there beside these
+KEPT = "published"  # collection of what published files hold and no network uses
 WEIGHT_DTYPES = ("float32", "float16")
 # More names than this in one error help nobody.
 NAMES_SHOWN = 6
@@ -60,8 +66,9 @@ class Model:
     """A model in memory: what a model directory holds.
 
     Attributes:
-        networks: ``at_net`` and ``vg_net``, each with its settings.
-        variables: for each of the two, ``{"params": ..., "batch_stats": ...}`` of NumPy arrays.
+        networks: ``at_net`` and ``vg_net``, each with its settings; perhaps ``discriminator``.
+        variables: for each of them, ``{"params": ..., "batch_stats": ...}`` of NumPy arrays, and
+            ``published`` where a published file held more than that.
         basis: the ``LandmarkBasis`` that both networks were trained with.
         training: free-form record of where the weights come from.
     """
@@ -185,9 +192,12 @@ def write(path: str | os.PathLike[str], model: Model, dtype: str = "float32") ->
     occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
     if occupied and not (path / DESCRIPTION_FILE).is_file():
         raise InputError(f"{path} exists and is not a model directory; choose another name")
-    weights = {}
+    weights: dict[str, dict[str, np.ndarray]] = {}
+    kept: dict[str, np.ndarray] = {}
     for slot, config in model.networks.items():
-        flat = flatten(model.variables[slot])
+        variables = dict(model.variables[slot])
+        kept |= flatten(variables.pop(KEPT, {}), f"{slot}/")
+        flat = flatten(variables)
         with np.errstate(over="ignore"):  # what becomes infinite is refused by name below
             weights[slot] = {
                 name: np.ascontiguousarray(
@@ -211,7 +221,8 @@ def write(path: str | os.PathLike[str], model: Model, dtype: str = "float32") ->
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     try:
-        _write_files(temporary, description, weights, model.basis)
+        files = {**weights, KEPT: kept} if kept else weights
+        _write_files(temporary, description, files, model.basis)
         temporary.chmod(0o755)
         _replace_directory(temporary, path)
     except OSError as error:
@@ -254,11 +265,13 @@ def _replace_directory(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
-def read(path: str | os.PathLike[str]) -> Model:
+def read(path: str | os.PathLike[str], everything: bool = False) -> Model:
     """Reads and checks a model directory.
 
     Args:
         path: the directory.
+        everything: what synthesis does not need too: a discriminator, and published entries that
+            no network uses.
 
     Returns:
         The model, weights as NumPy float32.
@@ -269,16 +282,27 @@ def read(path: str | os.PathLike[str]) -> Model:
     """
     path = Path(path)
     description = _read_description(path)
-    networks = {slot: _network_config(path, description, slot) for slot in NETWORKS}
+    slots = dict(NETWORKS)
+    if everything:
+        slots |= {slot: names for slot, names in SPARE_NETWORKS.items() if slot in description}
+    networks = {slot: _network_config(path, description, slot, slots[slot]) for slot in slots}
     basis = read_basis(_present(path, BASIS_FILE))
     variables = {slot: _read_weights(path, slot, config) for slot, config in networks.items()}
+    if everything and (path / f"{KEPT}.safetensors").is_file():
+        for name, array in _load(path, KEPT).items():
+            slot, _, entry = name.partition("/")
+            if slot in variables:
+                variables[slot].setdefault(KEPT, {})[entry] = array
     return Model(networks, variables, basis, description.get("training") or {})
 
 
 def read_basis(file: Path) -> landmarks.LandmarkBasis:
-    """A landmark basis with the six components that AT-net speaks in."""
+    """A landmark basis with the six components that AT-net speaks in.
+
+    ``file`` is an npz file, or the folder of the published basis files.
+    """
     # Asked first, since np.load leaves a file open that looks like a zip file and is none.
-    if not zipfile.is_zipfile(file):
+    if not file.is_dir() and not zipfile.is_zipfile(file):
         raise InputError(f"{file} is not a landmark basis: it is no npz file")
     basis = landmarks.LandmarkBasis.load(file)
     if basis.components.shape[1] != landmarks.COMPONENTS:
@@ -327,11 +351,13 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def _network_config(path: Path, description: Mapping[str, Any], slot: str) -> NetworkConfig:
+def _network_config(
+    path: Path, description: Mapping[str, Any], slot: str, names: tuple[str, ...]
+) -> NetworkConfig:
     entry = description.get(slot)
     if (
         not isinstance(entry, dict)
-        or entry.get("name") not in NETWORKS[slot]
+        or entry.get("name") not in names
         or not isinstance(entry.get("settings"), dict)
     ):
         raise InputError(f"{path / DESCRIPTION_FILE} does not say what its {slot} is: {entry!r}")
@@ -339,14 +365,18 @@ def _network_config(path: Path, description: Mapping[str, Any], slot: str) -> Ne
 
 
 def _read_weights(path: Path, slot: str, config: NetworkConfig) -> Variables:
+    flat = _load(path, slot)
+    check_weights(flat, config, str(path / f"{slot}.safetensors"))
+    return unflatten({name: value.astype(np.float32) for name, value in flat.items()})
+
+
+def _load(path: Path, name: str) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    file = _present(path, f"{slot}.safetensors")
+    file = _present(path, f"{name}.safetensors")
     try:
-        flat = load_file(file)
+        return load_file(file)
     except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:
         # KeyError, AttributeError: element types that NumPy has no name for.
         raise InputError(f"{file} is not a readable safetensors file: {error}") from error
-    check_weights(flat, config, str(file))
-    return unflatten({name: value.astype(np.float32) for name, value in flat.items()})

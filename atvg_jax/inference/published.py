@@ -21,11 +21,11 @@ import flax.traverse_util
 import numpy as np
 
 from atvg_jax.errors import InputError
+from atvg_jax.inference.model_directory import KEPT
 from atvg_jax.models import abstract_variables
 
 Variables = dict[str, Any]
 PREFIX = "module."
-KEPT = "published"  # collection of entries that no network uses
 
 
 class Entry(NamedTuple):
