@@ -29,7 +29,12 @@ from configs import words
 def get_config(arg: str | None = None) -> ConfigDict:
     c = ConfigDict()
     c.network = "vg_net"
-    c.model = ConfigDict({"width": 1.0, "recurrence": "time", "attention": True})
+    c.model = ConfigDict(
+        {"width": 1.0, "recurrence": "time", "attention": True, "dropout_rate": 0.5}
+    )
+    # How the layer that reads landmarks starts: normal, as published, or whitened, fitted to the
+    # data (training/initialisation.py), with which frames follow the landmarks far sooner.
+    c.landmark_init = "normal"
     c.discriminator = ConfigDict({"width": 1.0})
     # Weights of the generator's terms; landmark also weighs the discriminator's regression.
     c.loss = ConfigDict({"pixel": 10.0, "adversarial": 1.0, "landmark": 1.0, "dynamic": True})
@@ -85,6 +90,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def _compact(c: ConfigDict) -> None:
     c.model.width = 0.25
     c.discriminator.width = 0.25
+    c.landmark_init = "whitened"
     c.batch_size = 4
     c.loss.motion = 5.0
     c.loss.delay = 200

@@ -188,6 +188,17 @@ class ClipWindows:
         place = self.windows.place_evenly(int(self.records.frames[clip]), part, parts)
         return cut(self.records.example(clip), self.windows, *place)
 
+    def sample_landmarks(self, frames: int) -> np.ndarray:
+        """(N, 136) landmarks in model units, N about ``frames``, of clips spread over the split."""
+        long_enough = np.flatnonzero(self.records.frames >= self.windows.shortest)
+        number = min(len(long_enough), max(1, frames // self.windows.frames))
+        taken = long_enough[np.linspace(0, len(long_enough) - 1, number).round().astype(int)]
+        each = -(-frames // number)
+        clips = [self.records.example(int(clip))["landmarks"] for clip in taken]
+        spread = [np.linspace(0, len(clip) - 1, min(each, len(clip))) for clip in clips]
+        rows = [clip[at.round().astype(int)] for clip, at in zip(clips, spread, strict=True)]
+        return landmarks.to_model(np.concatenate(rows)).astype(np.float32, copy=False)
+
     def clip_of(self, number: int) -> int:
         """Which clip window ``number`` is cut from."""
         return int(self._table[number, 0])

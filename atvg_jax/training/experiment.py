@@ -6,15 +6,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from atvg_jax import models
 from atvg_jax.errors import InputError
 from atvg_jax.features.landmarks import LandmarkBasis
 from atvg_jax.training import losses, parallel, steps
+from atvg_jax.training.initialisation import with_whitened_landmarks
 from atvg_jax.training.state import NetworkState, TrainState, init_at_state, init_vg_state
 
 AT_COMPONENTS = 6  # of the landmark basis that AT-net predicts
+LANDMARK_INITS = ("normal", "whitened")
+LANDMARK_SAMPLE = 4000  # frames by which an initialisation is fitted to the data
+SampleLandmarks = Callable[[int], np.ndarray]
 SCHEDULES = ("constant", "linear", "cosine")
 # iBUG numbering.
 _MOUTH = slice(48, 68)
@@ -28,7 +33,8 @@ class Experiment:
 
     Attributes:
         network: ``at_net`` or ``vg_net``, whose variables synthesis uses.
-        init: ``init(key) -> TrainState``.
+        init: ``init(key, sample_landmarks) -> TrainState``; the second is a function of how many
+            frames to (N, 136) landmarks of the training data, called where a network asks for it.
         abstract: ``abstract() -> TrainState`` of shapes and dtypes, nothing computed.
         step: ``step(state, batch, rng) -> (state, metrics)`` for one device of many.
         evaluate: ``evaluate(state, batch) -> (metrics (B,), outputs)``.
@@ -38,7 +44,7 @@ class Experiment:
     """
 
     network: str
-    init: Callable[[jax.Array], TrainState]
+    init: Callable[[jax.Array, SampleLandmarks], TrainState]
     abstract: Callable[[], TrainState]
     step: Callable
     evaluate: Callable
@@ -125,7 +131,7 @@ def _at_net(config: Mapping[str, Any], basis: LandmarkBasis) -> Experiment:
 
     return Experiment(
         network="at_net",
-        init=lambda key: init_at_state(model, optimiser, key, architecture),
+        init=lambda key, _: init_at_state(model, optimiser, key, architecture),
         abstract=lambda: _abstract(
             at_net=(architecture, model_settings(config), optimiser),
         ),
@@ -142,9 +148,23 @@ def _vg_net(config: Mapping[str, Any]) -> Experiment:
     discriminator = models.create("discriminator", model_settings(config, "discriminator"))
     optimisers = optimizer(config), optimizer(config)
     weights = steps.LossWeights(**dict(config["loss"]))
+    if config["landmark_init"] not in LANDMARK_INITS:
+        choices = ", ".join(LANDMARK_INITS)
+        raise InputError(f"config.landmark_init={config['landmark_init']!r}: choose {choices}")
+
+    def init(key: jax.Array, sample_landmarks: SampleLandmarks) -> TrainState:
+        state = init_vg_state(generator, discriminator, *optimisers, key)
+        if config["landmark_init"] == "normal":
+            return state
+        maker = state.networks["vg_net"]
+        sample = sample_landmarks(LANDMARK_SAMPLE)
+        params = with_whitened_landmarks(maker.params, sample, jax.random.fold_in(key, 1))
+        networks = {**state.networks, "vg_net": maker.replace(params=params)}  # type: ignore[attr-defined]
+        return state.replace(networks=networks)  # type: ignore[attr-defined]
+
     return Experiment(
         network="vg_net",
-        init=lambda key: init_vg_state(generator, discriminator, *optimisers, key),
+        init=init,
         abstract=lambda: _abstract(
             vg_net=("vg_net", model_settings(config), optimisers[0]),
             discriminator=(

@@ -259,7 +259,7 @@ def _start(
     # one that compiles in a fifth of the time: a network has some 80 arrays to draw.
     init_key = jax.random.key(config["seed"], impl="unsafe_rbg")
     if checkpoints.latest is None:
-        train = plan.init(init_key)
+        train = plan.init(init_key, batches.source.sample_landmarks)
         return RunState(train, variables(train, plan.network) if keep_average else {})
     abstract = plan.abstract()
     average = variables(abstract, plan.network) if keep_average else {}

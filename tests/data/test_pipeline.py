@@ -69,6 +69,17 @@ def test_batches_have_the_shapes_that_the_networks_take(data):
     }
 
 
+def test_a_sample_of_landmarks_is_spread_over_the_clips(data):
+    source = ClipWindows(data, "train", VG)
+    sample = source.sample_landmarks(40)
+    clips = [source.records.example(n)["landmarks"] for n in range(len(source.records))]
+    known = [5 * clip.reshape(len(clip), 136) for clip in clips if len(clip) >= 16]
+    assert 20 <= len(sample) <= 60
+    found = [{n for n, rows in enumerate(known) if (rows == one).all(1).any()} for one in sample]
+    assert all(found)
+    assert len(set.union(*found)) >= 2
+
+
 def test_sound_landmarks_and_pictures_of_a_window_belong_together(data):
     clip = ClipRecords(schema.data_files(data, "train")).example(0)
     start, example_frame = 2, 11
