@@ -23,7 +23,13 @@ from jax import lax
 
 from atvg_jax.inference import winograd
 from atvg_jax.models import VGNet
-from atvg_jax.models.blocks import BATCH_NORM_EPSILON, transposed_conv
+from atvg_jax.models.blocks import (
+    BATCH_NORM_EPSILON,
+    NARROW,
+    conv_side_by_side,
+    side_by_side,
+    transposed_conv,
+)
 from atvg_jax.models.mmrnn import DILATION, gru_update
 from atvg_jax.models.vg_net import LANDMARK_MAP, RESIDUAL_BLOCKS
 
@@ -42,9 +48,6 @@ PORTRAIT_LAYERS = (
 # Frames whose large maps are made together: 4 MB a frame at the published width, which then stay in
 # the second-level cache, in memory that the next four use again.
 GROUP = 4
-# A 7 x 7 convolution from so few channels to four is mostly overhead. Reading SIDE pixels as one
-# makes 1.7 times the products and takes a fifth of the time.
-NARROW, SIDE = 16, 4
 MAP = LANDMARK_MAP
 SUBMAP = MAP // DILATION
 
@@ -207,27 +210,10 @@ def prepare(variables: Mapping[str, Any]) -> Weights:
     kernel, bias = (
         np.concatenate([head[part] for head in heads], axis=-1) for part in ("kernel", "bias")
     )
-    weights["heads"] = _side_by_side(kernel) if kernel.shape[2] <= NARROW else kernel, bias
+    if kernel.shape[2] <= NARROW:
+        kernel = np.asarray(side_by_side(jnp.asarray(kernel)))
+    weights["heads"] = kernel, bias
     return weights
-
-
-def _side_by_side(kernel: np.ndarray) -> np.ndarray:
-    """A kernel that reads and makes SIDE pixels of a row at once, as so many times the channels.
-
-    Args:
-        kernel: (K, K, C, F), same padding, K odd and at most 2 SIDE + 1.
-
-    Returns:
-        (K, 3, SIDE C, SIDE F), the same convolution of rows of W / SIDE groups: a group sees
-        itself and its two neighbours.
-    """
-    size, _, channels, features = kernel.shape
-    grouped = np.zeros((size, 3, SIDE, channels, SIDE, features), np.float32)
-    for pixel in range(SIDE):
-        for tap in range(size):
-            group, place = divmod(pixel + tap - size // 2, SIDE)
-            grouped[:, group + 1, place, :, pixel] = kernel[:, tap]
-    return grouped.reshape(size, 3, SIDE * channels, SIDE * features)
 
 
 def _in_groups(function: Callable[..., Any], *arrays: Array) -> Any:
@@ -261,10 +247,8 @@ def _decode(
 def _heads(x: Array, layer: tuple[Array, Array]) -> Array:
     """(T, 128, 128, 32 width) -> (T, 128, 128, 4), motion and alpha before activation."""
     kernel, bias = layer
-    n, height, width, channels = x.shape
-    side = kernel.shape[-1] // bias.size  # pixels of a row that lie together as channels
-    x = x.reshape(n, height, width // side, channels * side)
-    return _conv(x, kernel).reshape(n, height, width, -1) + bias
+    narrow = kernel.shape[-1] > bias.size
+    return (conv_side_by_side(x, kernel) if narrow else _conv(x, kernel)) + bias
 
 
 def _conv(x: Array, kernel: Array) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Array = jax.Array
@@ -18,6 +19,9 @@ LSTMCarry = tuple[tuple[Array, Array], ...]
 # weighs the new value where Flax's weighs the old one.
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
+# Convolutions of at most so many channels run with SIDE pixels of a row together as channels.
+NARROW = 16
+SIDE = 4
 # Standard deviation of the published initialisation, N(0, 0.02) for weights and N(1, 0.02) for
 # norm scales, at the published width.
 INIT_STDDEV = 0.02
@@ -150,6 +154,43 @@ def transposed_conv(x: Array, kernel: Array) -> Array:
     odd_rows = jnp.stack([taps(odd, even), taps(odd, odd)], axis=3)
     y = jnp.stack([even_rows, odd_rows], axis=2)  # (N, H, 2, W, 2, F)
     return y.reshape(n, 2 * h, 2 * w, kernel.shape[-1])
+
+
+def side_by_side(kernel: Array) -> Array:
+    """A kernel that reads and makes SIDE pixels of a row at once, as so many times the channels.
+
+    Args:
+        kernel: (K, K, C, F), same padding, K odd and at most 2 SIDE + 1.
+
+    Returns:
+        (K, 3, SIDE C, SIDE F), the same convolution of rows of W / SIDE groups: a group sees
+        itself and its two neighbours.
+    """
+    size, _, channels, features = kernel.shape
+    taps = np.zeros((3, SIDE, SIDE, size), np.float32)  # group, pixel read, pixel made, tap
+    for pixel in range(SIDE):
+        for tap in range(size):
+            group, place = divmod(pixel + tap - size // 2, SIDE)
+            taps[group + 1, place, pixel, tap] = 1
+    grouped = jnp.einsum("gapt,ktcf->kgacpf", taps.astype(kernel.dtype), kernel)
+    return grouped.reshape(size, 3, SIDE * channels, SIDE * features)
+
+
+def conv_side_by_side(x: Array, kernel: Array) -> Array:
+    """Same-padded convolution with few channels: (N, H, W, C) -> (N, H, W, F), SIDE divides W.
+
+    With 4 or 8 channels a 7 x 7 convolution is mostly overhead: a kernel from ``side_by_side``
+    makes 1.7 times the products, zeros among them, in a fifth of the time.
+    """
+    n, height, width, channels = x.shape
+    y = lax.conv_general_dilated(
+        x.reshape(n, height, width // SIDE, channels * SIDE),
+        kernel,
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y.reshape(n, height, width, -1)
 
 
 class TransposedConv(nn.Module):

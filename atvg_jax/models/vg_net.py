@@ -8,13 +8,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from atvg_jax.models.blocks import (
+    NARROW,
     ConvBlock,
     Linear,
     ResidualBlock,
     UpBlock,
     accumulating,
+    conv_side_by_side,
     fold_time,
     scaled,
+    side_by_side,
     unfold_time,
     weight_init,
 )
@@ -250,13 +253,13 @@ class VGNet(nn.Module):
         kernels, biases = zip(
             self.motion_head(x.shape[-1]), self.alpha_head(x.shape[-1]), strict=True
         )
-        y = lax.conv_general_dilated(
-            x,
-            jnp.concatenate(kernels, axis=-1).astype(self.dtype),
-            (1, 1),
-            ((HEAD_KERNEL // 2, HEAD_KERNEL // 2),) * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        kernel = jnp.concatenate(kernels, axis=-1).astype(self.dtype)
+        if x.shape[-1] <= NARROW:
+            y = conv_side_by_side(x, side_by_side(kernel))
+        else:
+            y = lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
         return y.astype(accumulating(self.dtype)) + jnp.concatenate(biases)
 
 

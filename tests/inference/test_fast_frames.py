@@ -10,6 +10,7 @@ import pytest
 from atvg_jax.inference import engine, fast_frames
 from atvg_jax.inference.published import from_state_dict
 from atvg_jax.models import create
+from atvg_jax.models.blocks import SIDE
 from tests.reference_weights import OPTIMISED, random_variables, state_dict
 
 FRAMES = 8
@@ -83,6 +84,6 @@ def test_wide_heads_and_half_precision_parameters():
     weights = fast_frames.prepare(halves)
     kernel, _ = weights["heads"]
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(weights))
-    assert kernel.shape == (7, 3, fast_frames.SIDE, fast_frames.SIDE * 4)
+    assert kernel.shape == (7, 3, SIDE, SIDE * 4)
     wide = fast_frames.prepare(random_variables("vg_net", {"width": 17 / 32}))
     assert wide["heads"][0].shape == (7, 7, 17, 4)

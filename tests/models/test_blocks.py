@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from jax import lax
 
-from atvg_jax.models.blocks import LSTMLayer, TransposedConv, scaled
+from atvg_jax.models.blocks import (
+    LSTMLayer,
+    TransposedConv,
+    conv_side_by_side,
+    scaled,
+    side_by_side,
+)
 from atvg_jax.models.mmrnn import MMRNN, dilated_conv
 
 
@@ -50,6 +56,24 @@ def test_transposed_conv_has_the_gradient_of_the_dilated_convolution(transposed_
         jax.grad(ours, (0, 1))(x, kernel), jax.grad(theirs, (0, 1))(x, kernel), strict=True
     ):
         np.testing.assert_allclose(made, expected, atol=1e-4)
+
+
+def test_side_by_side_is_the_same_convolution():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2, 9, 16, 3)).astype(np.float32)
+    kernel = rng.standard_normal((7, 7, 3, 2)).astype(np.float32)
+
+    def plain(x, kernel):
+        form = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=form)
+
+    def ours(x, kernel):
+        return conv_side_by_side(x, side_by_side(kernel))
+
+    np.testing.assert_allclose(ours(x, kernel), plain(x, kernel), atol=1e-4)
+    gradients = [jax.grad(lambda *a, f=f: jnp.sin(f(*a)).sum(), (0, 1)) for f in (ours, plain)]
+    for made, expected in zip(*(gradient(x, kernel) for gradient in gradients), strict=True):
+        np.testing.assert_allclose(made, expected, atol=1e-3)
 
 
 def _sigmoid(x):
