@@ -21,8 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from atvg_jax.inference import winograd
-from atvg_jax.models import VGNet
+from atvg_jax.models import VGNet, winograd
 from atvg_jax.models.blocks import (
     BATCH_NORM_EPSILON,
     NARROW,
@@ -36,8 +35,7 @@ from atvg_jax.models.vg_net import LANDMARK_MAP, RESIDUAL_BLOCKS
 Array = jax.Array
 Weights = dict[str, Any]
 
-# With fewer frames in a call, reading four times the weights costs more than it saves.
-WINOGRAD_FRAMES = 8
+WINOGRAD_FRAMES = winograd.FEWEST_EXAMPLES
 # What ``VGNet.encode_portrait`` reads, of all variables.
 PORTRAIT_LAYERS = (
     *(f"image_{index}" for index in range(1, 6)),

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from atvg_jax.models import winograd
+
 Array = jax.Array
 LSTMCarry = tuple[tuple[Array, Array], ...]
 
@@ -228,6 +230,22 @@ class UpBlock(nn.Module):
         return nn.relu(x)
 
 
+class MapConv(nn.Module):
+    """3 x 3 convolution without bias, stride 1, same padding: ``nn.Conv`` with faster gradients."""
+
+    features: int
+    width: float = 1.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """(N, H, W, C) -> (N, H, W, features)."""
+        kernel = self.param("kernel", weight_init(self.width), (3, 3, x.shape[-1], self.features))
+        # Outside training the definition itself: what is to be fast there is rearranged at load.
+        conv = winograd.conv if train else winograd.direct
+        return conv(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
 class ResidualBlock(nn.Module):
     """x + (conv, norm, ReLU, dropout, conv, norm)(x), 3 x 3, channels kept.
 
@@ -243,21 +261,13 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """(N, H, W, C) -> (N, H, W, C)."""
 
-        def conv(name: str) -> nn.Conv:
-            return nn.Conv(
-                x.shape[-1],
-                (3, 3),
-                padding=1,
-                use_bias=False,
-                kernel_init=weight_init(self.width),
-                dtype=self.dtype,
-                name=name,
-            )
+        def conv(name: str) -> MapConv:
+            return MapConv(x.shape[-1], self.width, self.dtype, name=name)
 
-        y = conv("conv_1")(x)
+        y = conv("conv_1")(x, train)
         y = nn.relu(batch_norm(self.dtype, "norm_1")(y, use_running_average=not train))
         y = nn.Dropout(self.dropout_rate, name="dropout")(y, deterministic=not train)
-        y = conv("conv_2")(y)
+        y = conv("conv_2")(y, train)
         return x + batch_norm(self.dtype, "norm_2")(y, use_running_average=not train)
 
 

@@ -1,0 +1,1 @@
+"""What ``python -m atvg_jax.benchmark`` measures, and how."""
