@@ -6,7 +6,6 @@ discriminator, Adam for both. PyTorch runs the generator twice, once for each up
 released code does; this package runs it once. The ways take turns in one process.
 """
 
-import functools
 import resource
 import time
 from collections.abc import Callable
@@ -169,9 +168,10 @@ def main() -> None:
     theirs = TorchStep(variables, batch)
     expected = theirs()
     print(f"with PyTorch's step in the same process {peak():.0f} MiB at most")
-    print("first step's losses (dropout differs): " + ", ".join(
-        f"{name} {first[name]:.4g} and {value:.4g}" for name, value in expected.items()
-    ))
+    print(
+        "first step's losses (dropout differs): "
+        + ", ".join(f"{name} {first[name]:.4g} and {value:.4g}" for name, value in expected.items())
+    )
     ways = {
         OURS: ours,
         COMPARED: theirs,

@@ -2,49 +2,23 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from atvg_jax import assets, models
+from atvg_jax.benchmarking.points import STEPS, SYNTHESIS, Point
 from atvg_jax.features import audio, faces, images, landmarks, video
 from atvg_jax.inference import model_directory
 from atvg_jax.inference.talking_face import TalkingFace
 from atvg_jax.training import steps
 from atvg_jax.training.state import NetworkState, TrainState
 
-NETWORKS = ("at_net", "vg_net", "discriminator")
-STEPS = ("at_step", "vg_step")
-SYNTHESIS = "synthesis"
-TASKS = (*NETWORKS, *STEPS, SYNTHESIS)
 PORTRAIT = "astronaut"
 LANDMARK_SIZE = 136
-
-
-class Point(NamedTuple):
-    """What is measured, at which size.
-
-    Attributes:
-        task: one of ``TASKS``.
-        width: of the networks; 1 as published.
-        batch: examples in one call; synthesis has one portrait.
-        frames: of each.
-        precision: compute dtype, a name of ``models.DTYPES``. Synthesis on a CPU is float32
-            whatever it says.
-    """
-
-    task: str
-    width: float
-    batch: int
-    frames: int
-    precision: str
-
-    @property
-    def made(self) -> int:
-        """Frames that one call makes or learns from."""
-        return self.batch * self.frames
 
 
 class Case:
@@ -183,7 +157,10 @@ def _step(point: Point) -> Case:
         state, optimizer = train_state(settings, "at_net")
         basis = _basis()
         function = steps.make_at_step(
-            models.create("at_net", settings), optimizer, basis.mean, basis.components
+            models.create("at_net", settings),
+            optimizer,
+            jnp.asarray(basis.mean),
+            jnp.asarray(basis.components),
         )
         key = jax.random.key(0, impl="rbg")
         arguments = state, at_batch(point.batch, point.frames), key
@@ -194,13 +171,14 @@ def _network(point: Point) -> Case:
     settings = {"width": point.width, "dtype": point.precision}
     model = models.create(point.task, settings)
     rng = np.random.default_rng(0)
+    inputs: tuple[np.ndarray, ...]
     if point.task == "at_net":
         windows = at_batch(point.batch, point.frames)["mfcc"]
         inputs = rng.standard_normal((point.batch, 6), np.float32), windows
     else:
         batch = vg_batch(point.batch, point.frames)
         image, frames = (
-            np.float32(batch[name]) / 127.5 - 1 for name in ("example_image", "frames")
+            batch[name].astype(np.float32) / 127.5 - 1 for name in ("example_image", "frames")
         )
         example = batch["example_landmark"]
         inputs = (frames, example)

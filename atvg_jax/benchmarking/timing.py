@@ -24,12 +24,12 @@ class Timing(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Median of some numbers, the middle half's ends, and how many there are."""
+    """Median of some numbers, the middle half's ends, and of how many."""
 
     median: float
     low: float
     high: float
-    count: int
+    rounds: int
 
 
 def spread(values: Sequence[float]) -> Spread:

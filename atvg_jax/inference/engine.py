@@ -195,6 +195,20 @@ class Engine:
         pieces, vg_carry = self._pieces(portrait, points, vg_carry)
         return pieces, (at_carry, vg_carry)
 
+    def programs(self, portrait: Portrait, count: int) -> list[Any]:
+        """What makes ``count`` frames, lowered (``jax.stages.Lowered``) and not run."""
+        at_carry, vg_carry = self.start(portrait)
+        window = (1, count, audio.WINDOW_ROWS, audio.WINDOW_COEFFICIENTS)
+        speak = self._speak_jit.lower(
+            self._at_variables,
+            portrait.components,
+            jax.ShapeDtypeStruct(window, np.float32),
+            at_carry,
+        )
+        points = jax.ShapeDtypeStruct((count, self._mean.size), np.float32)
+        show = self._show_jit.lower(self._vg_weights, portrait.features, points, vg_carry)
+        return [speak, show]
+
     def _pieces(self, portrait: Portrait, points: jax.Array, carry: Any) -> tuple[Pieces, Any]:
         """Landmarks (1, n, 136) -> all that is made of them, VG-net's state."""
         frames = attention = motion = None

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -229,10 +229,21 @@ class TalkingFace:
         aligned = image if isinstance(image, faces.AlignedFace) else None
         if aligned is None:
             aligned = self.align(np.asarray(image), landmarks, face)
+        portrait = self._portrait(aligned, landmarks_only)
+        return self._generate(portrait, sound, chunks, engine.LIVE if live else engine.WHOLE)
+
+    def programs(self, aligned: faces.AlignedFace) -> list[Any]:
+        """What ``synthesize`` runs for each piece of a clip: ``jax.stages.Lowered``, not run.
+
+        Args:
+            aligned: a face from ``align``.
+        """
+        return self._engine.programs(self._portrait(aligned, False), engine.WHOLE[0])
+
+    def _portrait(self, aligned: faces.AlignedFace, landmarks_only: bool) -> engine.Portrait:
         normaliser = self._engine.basis.normaliser
         shape = np.asarray(normaliser.normalise(aligned.landmarks[None]))[0]
-        portrait = self._engine.portrait(aligned.crop, shape, landmarks_only)
-        return self._generate(portrait, sound, chunks, engine.LIVE if live else engine.WHOLE)
+        return self._engine.portrait(aligned.crop, shape, landmarks_only)
 
     def _generate(
         self,
