@@ -4,7 +4,7 @@ import collections
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,9 @@ MOST_FACES = 3
 
 BLOCK_FRAMES, BLOCK_BYTES = 32, 2**24
 """Decoded in one go: as many as there are in a clip of LRW, fewer if they are large."""
+
+MOST_KEPT = 3
+"""Times what is needed of a frame that is kept rather than copied."""
 
 _MARGIN = 38.0
 """Crop pixels kept around the crop, so that the smoothed crop still lies in what was kept."""
@@ -180,14 +183,15 @@ def _stretch(start: int, kept: list[tuple[FloatArray, Region]]) -> Stretch:
 
 def _glance(frame: Frame) -> npt.NDArray[np.int64]:
     """(24, 32) brightness of a frame, roughly: the green of a grid of its pixels."""
-    return frame[_grid(*frame.shape[:2])].astype(np.int64)
+    return frame.take(_grid(*frame.shape)).astype(np.int64)
 
 
 @cache
-def _grid(height: int, width: int) -> tuple[Any, ...]:
-    rows = np.linspace(0, height - 1, 24).astype(int)
-    columns = np.linspace(0, width - 1, 32).astype(int)
-    return *np.ix_(rows, columns), 1
+def _grid(height: int, width: int, channels: int) -> npt.NDArray[np.int64]:
+    """Where in a flat frame they are."""
+    rows = np.linspace(0, height - 1, 24).astype(np.int64)
+    columns = np.linspace(0, width - 1, 32).astype(np.int64)
+    return (rows[:, None] * width + columns) * channels + 1
 
 
 def _changed(before: npt.NDArray[np.int64], after: npt.NDArray[np.int64]) -> bool:
@@ -227,8 +231,10 @@ def _region(frame: Frame, back: FloatArray) -> Region:
     right, bottom = max(int(x + reach) + 2, left + 1), max(int(y + reach) + 2, top + 1)
     picture = frame[top:bottom, left:right]
     factor = max(1, int(abs(step)))
-    # Never a view, which would keep the whole frame.
-    picture = np.array(Image.fromarray(picture).reduce(factor)) if factor > 1 else picture.copy()
+    if factor > 1:
+        picture = np.array(Image.fromarray(picture).reduce(factor))
+    elif MOST_KEPT * picture.size < frame.size:  # a view would keep the whole frame
+        picture = picture.copy()
     # Pixel x covers [x - 0.5, x + 0.5]; the factor acts on edges, not on centres.
     shift = [(0.5 - corner) / factor - 0.5 for corner in (left, top)]
     return Region(picture, np.array([[1 / factor, 0, shift[0]], [0, 1 / factor, shift[1]]]))
