@@ -1,5 +1,6 @@
-"""``python -m atvg_jax.export``: two training runs to one self-contained model directory."""
+"""``python -m atvg_jax.export``: two training runs to a model directory, and that to artifacts."""
 
+import argparse
 import dataclasses
 import logging
 import time
@@ -7,7 +8,8 @@ from pathlib import Path
 
 from atvg_jax import command_line
 
-FORMATS = ("checkpoint",)
+FORMATS = ("checkpoint", "stablehlo", "savedmodel", "onnx")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
 
 def parser() -> command_line.Parser:
@@ -15,19 +17,28 @@ def parser() -> command_line.Parser:
     flags = command_line.Parser(
         "python -m atvg_jax.export",
         "Joins a training run of AT-net and one of VG-net into a model directory, which synthesis "
-        "needs nothing beside. Averaged weights are taken where the run keeps them.",
-        "python -m atvg_jax.export --at=runs/at --vg=runs/vg --out=runs/model",
+        "needs nothing beside. Averaged weights are taken where the run keeps them. With another "
+        "format, makes artifacts of a model directory that run without this package, and runs "
+        "them where it is not to show that they compute the same.",
+        "python -m atvg_jax.export --at=runs/at --vg=runs/vg --out=runs/model\n"
+        "  python -m atvg_jax.export --model=runs/model --format=onnx --out=runs/onnx",
+    )
+    flags.add_argument("--at", type=Path, metavar="RUN", help="folder of an AT-net run")
+    flags.add_argument("--vg", type=Path, metavar="RUN", help="folder of a VG-net run")
+    flags.add_argument(
+        "--model", type=Path, metavar="DIR", help="model directory to make artifacts of"
+    )
+    flags.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    flags.add_argument(
+        "--format", choices=FORMATS, default=FORMATS[0], help="what to write (checkpoint)"
     )
     flags.add_argument(
-        "--at", type=Path, required=True, metavar="RUN", help="folder of an AT-net run"
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="of artifacts: bfloat16 in all three formats, float16 and int8 weights in onnx "
+        "(float32)",
     )
-    flags.add_argument(
-        "--vg", type=Path, required=True, metavar="RUN", help="folder of a VG-net run"
-    )
-    flags.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="model directory to write"
-    )
-    flags.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="what to write")
     flags.add_argument(
         "--checkpoint",
         choices=("latest", "best"),
@@ -55,9 +66,23 @@ def _numbers(text: str) -> list[float]:
 
 
 def main() -> None:
-    """Parses the flags, joins the runs, says what was made."""
+    """Parses the flags, joins the runs or makes artifacts, says what was made."""
     started = time.monotonic()
-    arguments = parser().parse_args()
+    flags = parser()
+    arguments = flags.parse_args()
+    artifacts = arguments.format != FORMATS[0]
+    wanted = ("model",) if artifacts else ("at", "vg")
+    if missing := [f"--{name}" for name in wanted if getattr(arguments, name) is None]:
+        flags.error(f"--format={arguments.format} takes {' and '.join(missing)}")
+    ignored = ("at", "vg", "boost") if artifacts else ("model",)
+    if extra := [f"--{name}" for name in ignored if getattr(arguments, name) is not None]:
+        flags.error(f"--format={arguments.format} does not take {' or '.join(extra)}")
+    made = _make_artifacts(arguments) if artifacts else _join(arguments)
+    print(f"wrote {arguments.out}: {made}, in {time.monotonic() - started:.1f} s")
+
+
+def _join(arguments: argparse.Namespace) -> str:
+    """Two runs to a model directory; says what it is."""
     # Orbax warns that a run that is only read is read-only.
     logging.getLogger("absl").setLevel(logging.ERROR)
 
@@ -70,7 +95,24 @@ def main() -> None:
     model_directory.write(arguments.out, model, arguments.weights)
     steps = ", ".join(f"{slot} at step {record['step']}" for slot, record in model.training.items())
     size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 1e6
-    print(f"wrote {arguments.out}: {steps}, {size:.1f} MB, in {time.monotonic() - started:.1f} s")
+    return f"{steps}, {size:.1f} MB"
+
+
+def _make_artifacts(arguments: argparse.Namespace) -> str:
+    """A model directory to artifacts; prints the figures of the proof and says what was made."""
+    from atvg_jax.exporting import artifacts
+    from atvg_jax.inference import model_directory
+
+    model = model_directory.read(arguments.model)
+    manifest = artifacts.write(model, arguments.format, arguments.out, arguments.precision)
+    proof = manifest["parity"]
+    for piece, difference in proof["largest_difference"].items():
+        name = "one portrait and fewer frames" if piece == "fewer" else piece
+        print(f"{name}: differs from the model by {difference:.1e} at most")
+    size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6
+    psnr = proof["frames_psnr_db"]
+    likeness = "the model's frames" if psnr is None else f"frames at {psnr} dB of the model's"
+    return f"{arguments.format} in {arguments.precision}, {likeness}, {size:.1f} MB"
 
 
 if __name__ == "__main__":

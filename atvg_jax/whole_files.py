@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,3 +42,51 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def folder_written_whole(path: str | os.PathLike[str], mark: str, kind: str) -> Iterator[Path]:
+    """Gives a temporary folder beside ``path``; in the end it takes the place of ``path``.
+
+    Args:
+        path: the folder to make. One of its kind that is there already is replaced; anything else
+            that is there is left alone.
+        mark: the file that tells a folder of this kind.
+        kind: what to call it, such as "a model directory".
+
+    Raises:
+        InputError: ``path`` is something else, or cannot be written.
+    """
+    path = Path(path)
+    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    if occupied and not (path / mark).is_file():
+        raise InputError(f"{path} exists and is not {kind}; choose another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        _replace_folder(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    # A folder cannot be renamed over one that is not empty: the old one steps aside first.
+    if target.is_dir() and any(target.iterdir()):
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        os.replace(target, aside / "old")
+        try:
+            os.replace(source, target)
+        except OSError:
+            os.replace(aside / "old", target)
+            raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    else:
+        os.replace(source, target)

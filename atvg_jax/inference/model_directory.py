@@ -16,8 +16,6 @@ import dataclasses
 import functools
 import json
 import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +25,7 @@ import numpy as np
 
 from atvg_jax.errors import InputError
 from atvg_jax.features import audio, faces, landmarks
+from atvg_jax.whole_files import folder_written_whole
 
 LAYOUT_VERSION = 1
 DESCRIPTION_FILE = "model.json"
@@ -189,9 +188,6 @@ def write(path: str | os.PathLike[str], model: Model, dtype: str = "float32") ->
             weights do not fit the networks or the dtype.
     """
     path = Path(path)
-    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if occupied and not (path / DESCRIPTION_FILE).is_file():
-        raise InputError(f"{path} exists and is not a model directory; choose another name")
     weights: dict[str, dict[str, np.ndarray]] = {}
     kept: dict[str, np.ndarray] = {}
     for slot, config in model.networks.items():
@@ -215,20 +211,9 @@ def write(path: str | os.PathLike[str], model: Model, dtype: str = "float32") ->
         "features": feature_settings(),
         "training": dict(model.training),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
-    try:
+    with folder_written_whole(path, DESCRIPTION_FILE, "a model directory") as temporary:
         files = {**weights, KEPT: kept} if kept else weights
         _write_files(temporary, description, files, model.basis)
-        temporary.chmod(0o755)
-        _replace_directory(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return path
 
 
@@ -247,22 +232,6 @@ def _write_files(
     basis.save(folder / BASIS_FILE)
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
-
-
-def _replace_directory(source: Path, target: Path) -> None:
-    # A folder cannot be renamed over one that is not empty: the old one steps aside first.
-    if target.is_dir() and any(target.iterdir()):
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-        os.replace(target, aside / "old")
-        try:
-            os.replace(source, target)
-        except OSError:
-            os.replace(aside / "old", target)
-            raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    else:
-        os.replace(source, target)
 
 
 def read(path: str | os.PathLike[str], everything: bool = False) -> Model:
