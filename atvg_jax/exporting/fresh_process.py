@@ -18,6 +18,12 @@ FORBIDDEN["onnx"] = [*FORBIDDEN["savedmodel"], "tensorflow"]
 FEWER = 2  # frames of the call with one portrait
 
 
+def forbid(form):
+    """Makes imports of what the format does without fail."""
+    for name in FORBIDDEN[form]:
+        sys.modules[name] = None  # type: ignore[assignment]
+
+
 def runner(form, folder):
     """A function (piece, inputs by name) -> outputs by name, and what it runs on."""
     if form == "stablehlo":
@@ -87,8 +93,7 @@ def everything(call, image, shape, mfcc, states):
 def main():
     """Reads, runs, writes."""
     form, folder, inputs, outputs = sys.argv[1:]
-    for name in FORBIDDEN[form]:
-        sys.modules[name] = None  # type: ignore[assignment]
+    forbid(form)
     call, versions = runner(form, Path(folder))
     import numpy as np
 

@@ -41,6 +41,7 @@ def crop_face(image, points):
     factor = max(1, int(abs(a)))
     # The picture is reduced by a whole factor first, so that no pixel is skipped; only the part
     # that the crop shows, for the reduction starts where that part does.
+    moved = (points @ [1, 1j] - b) / a
     half = (SIZE - 1) / 2
     centre = a * (half + 1j * half) + b
     reach = (half + 1) * (abs(a.real) + abs(a.imag)) + factor + 2
@@ -49,19 +50,22 @@ def crop_face(image, points):
     rows, columns = part.shape[0] // factor, part.shape[1] // factor
     part = part[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, 3)
     part = np.round(part.mean(axis=(1, 3)))
-    pixels = np.arange(SIZE)
-    z = a * (pixels + 1j * pixels[:, None]) + b - (left + 1j * top)
-    z = (z - (1 + 1j) * (factor - 1) / 2) / factor
-    # Between four pixels, places rounded to 1/32 as OpenCV does; black outside.
-    x, y = np.round(z.real * 32) / 32, np.round(z.imag * 32) / 32
+    # Crop pixel -> pixel of that part, in 1/1024 and then in 1/32 of one, as OpenCV rounds.
+    b = (b - (left + 1j * top) - (1 + 1j) * (factor - 1) / 2) / factor
+    across, down = a / factor * np.arange(SIZE), 1j * a / factor * np.arange(SIZE)[:, None] + b
+    x, y = (
+        np.floor((np.round(u * 1024) + np.round(v * 1024) + 16) / 32) / 32
+        for u, v in ((across.real, down.real), (across.imag, down.imag))
+    )
+    # Between four pixels; black outside.
     padded = np.pad(part, ((1, 2), (1, 2), (0, 0)))
     x, y = np.clip(x, -1, columns) + 1, np.clip(y, -1, rows) + 1
     i, j = x.astype(int), y.astype(int)
     u, v = (x - i)[..., None], (y - j)[..., None]
     above = padded[j, i] * (1 - u) + padded[j, i + 1] * u
     below = padded[j + 1, i] * (1 - u) + padded[j + 1, i + 1] * u
-    moved = (points @ [1, 1j] - b) / a
-    return np.round(above * (1 - v) + below * v), np.stack([moved.real, moved.imag], axis=1)
+    crop = np.floor(above * (1 - v) + below * v + 0.5)
+    return crop, np.stack([moved.real, moved.imag], axis=1)
 
 
 def normalise(points, basis):

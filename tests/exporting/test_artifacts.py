@@ -1,0 +1,258 @@
+"""Artifacts run where this package is not and compute what the model does.
+
+What they are held to is the Flax networks' own output, made in this process; every ``write`` here
+starts a process that cannot import this package.
+"""
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from atvg_jax import assets, export
+from atvg_jax.errors import InputError
+from atvg_jax.exporting import artifacts, fresh_process, parity
+from atvg_jax.exporting.pieces import PIECES, pieces
+from atvg_jax.features import audio, images, video
+from atvg_jax.inference import model_directory
+from tests.inference.conftest import WIDTH
+from tests.reference_weights import random_variables
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(model, tmp_path_factory):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    folder = tmp_path_factory.mktemp("onnx") / "onnx"
+    artifacts.write(model, "onnx", folder)
+    return folder
+
+
+def assert_described(folder, form):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["format"] == form
+    assert set(manifest["pieces"]) == set(PIECES)
+    on_disk = {
+        str(file.relative_to(folder))
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != "manifest.json"
+    }
+    assert set(manifest["files"]) == on_disk
+    for name, described in manifest["files"].items():
+        content = (folder / name).read_bytes()
+        assert described["bytes"] == len(content)
+        assert described["sha256"] == hashlib.sha256(content).hexdigest()
+    step = manifest["pieces"]["step"]
+    assert step["inputs"]["mfcc"]["shape"] == ["b", "t", 28, 12]
+    assert step["inputs"]["gru_state"]["shape"] == step["outputs"]["next_gru_state"]["shape"]
+    assert step["outputs"]["frames"]["shape"] == ["b", "t", 128, 128, 3]
+    differences = manifest["parity"]["largest_difference"]
+    assert set(differences) == {*PIECES, "fewer"}
+    assert max(differences.values()) < 1e-4
+    assert all(manifest["versions"]["proved_on"].values())
+    return manifest
+
+
+def test_onnx(onnx_folder):
+    import onnx
+    import onnxruntime
+
+    manifest = assert_described(onnx_folder, "onnx")
+    for name, piece in manifest["pieces"].items():
+        onnx.checker.check_model(onnx.load(onnx_folder / piece["file"]), full_check=True)
+        session = onnxruntime.InferenceSession(
+            onnx_folder / piece["file"], providers=["CPUExecutionProvider"]
+        )
+        for side, tensors in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
+            wanted = {key: tensor["shape"] for key, tensor in piece[side].items()}
+            assert {tensor.name: tensor.shape for tensor in tensors} == wanted, name
+
+
+def test_networks_of_every_kind_in_onnx(basis, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    # What the published checkpoints may be: no LSTM, no recurrence; and frames without attention.
+    networks = {"at_net": ("at_single", {}), "vg_net": ("vg_net", {"recurrence": "none"})}
+    networks["vg_net"][1]["attention"] = False
+    configs = {
+        slot: model_directory.NetworkConfig(name, {"width": WIDTH, **settings})
+        for slot, (name, settings) in networks.items()
+    }
+    variables = {
+        slot: random_variables(config.name, dict(config.settings), seed)
+        for seed, (slot, config) in enumerate(configs.items())
+    }
+    other = model_directory.Model(configs, variables, basis.boosted([1, 2.2, 2.4, 2.6, 2.8, 3]))
+    manifest = artifacts.write(other, "onnx", tmp_path / "onnx")
+    assert max(manifest["parity"]["largest_difference"].values()) < 1e-4
+    assert not any(name.endswith("_state") for name in manifest["pieces"]["step"]["inputs"])
+
+
+def test_smaller_weights_by_the_command_line(model, onnx_folder, tmp_path, monkeypatch, capsys):
+    model_directory.write(tmp_path / "model", model)
+    whole = json.loads((onnx_folder / "manifest.json").read_text())
+    # 8 and 11 bits, in a network that neither damps nor magnifies their rounding by much.
+    for precision, share, least in (("int8", 0.4, 25), ("float16", 0.6, 60)):
+        out = tmp_path / precision
+        flags = [f"--model={tmp_path / 'model'}", "--format=onnx", f"--precision={precision}"]
+        monkeypatch.setattr(sys, "argv", ["export", *flags, f"--out={out}"])
+        export.main()
+        said = capsys.readouterr().out.splitlines()
+        assert said[0].startswith("portrait: differs from the model by ")
+        assert said[-1].startswith(f"wrote {out}: onnx in {precision}, frames at ")
+        manifest = json.loads((out / "manifest.json").read_text())
+        size, wanted = (m["files"]["step.onnx"]["bytes"] for m in (manifest, whole))
+        assert size < share * wanted
+        assert least < manifest["parity"]["frames_psnr_db"] < whole["parity"]["frames_psnr_db"]
+        assert manifest["parity"]["tolerance"] is None
+
+
+def test_stablehlo_and_its_example(model, tmp_path):
+    folder = tmp_path / "stablehlo"
+    artifacts.write(model, "stablehlo", folder)
+    assert_described(folder, "stablehlo")
+    from jax import export as jax_export
+
+    step = jax_export.deserialize((folder / "step.stablehlo").read_bytes())
+    assert step.platforms == ("cpu", "cuda", "tpu")
+
+    given = parity.inputs(model)
+    image = np.round((given["image"][0] + 1) * 127.5).astype(np.uint8)
+    # As many frames as a call that the proof compiled had, from the first portrait.
+    heard = {"landmarks": given["shape"][0], "mfcc": given["mfcc"][0, : fresh_process.FEWER]}
+    np.savez(tmp_path / "inputs.npz", image=image, **heard)
+    source = EXAMPLES / "stablehlo_frames.py"
+    assert len(source.read_text().splitlines()) <= 30
+    subprocess.run(
+        [sys.executable, "-I", source, folder, tmp_path / "inputs.npz", tmp_path / "frames.npy"],
+        check=True,
+        timeout=600,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    wanted = parity.expected(model, given)["fewer/frames"][0]
+    frames = np.load(tmp_path / "frames.npy")
+    assert frames.dtype == np.uint8
+    assert np.abs(frames - (wanted + 1) * 127.5).max() < 0.51
+
+
+def test_saved_model(model, tmp_path):
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    folder = tmp_path / "savedmodel"
+    artifacts.write(model, "savedmodel", folder)
+    assert_described(folder, "savedmodel")
+    assert (folder / "atvg" / "1" / "saved_model.pb").is_file()  # as TF Serving looks for it
+
+
+def test_the_onnx_example_makes_the_frames_that_synthesize_makes(
+    onnx_folder, talking_face, tmp_path, monkeypatch
+):
+    spec = importlib.util.spec_from_file_location("example", EXAMPLES / "onnx_talking_face.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+
+    facts = json.loads(assets.portrait_facts_path().read_text())["astronaut"]
+    points = np.asarray(facts["landmarks"], np.float32)
+    image = images.read_image(assets.portrait_path("astronaut"))
+    speech = video.read_waveform(assets.speech_path())[: 18 * audio.SAMPLES_PER_FRAME + 1]
+    wanted = talking_face.synthesize(image, speech, audio.SAMPLE_RATE, points).frames
+
+    images.save_png(tmp_path / "face.png", image)
+    np.savetxt(tmp_path / "points.csv", points, delimiter=",")
+    soundfile.write(tmp_path / "speech.wav", speech, audio.SAMPLE_RATE, subtype="FLOAT")
+    made = []
+    talk = example.talk
+    monkeypatch.setattr(
+        example, "talk", lambda *given: (made.append(frame) or frame for frame in talk(*given))
+    )
+    files = {"image": "face.png", "landmarks": "points.csv", "audio": "speech.wav", "out": "t.mp4"}
+    flags = [f"--{name}={tmp_path / file}" for name, file in files.items()]
+    monkeypatch.setattr(sys, "argv", ["example", f"--model={onnx_folder}", *flags])
+    example.main()
+
+    # Before the encoder: a rounded bit would send it another way through pictures of noise.
+    assert np.abs(np.stack(made).astype(int) - wanted).max() <= 1
+    assert np.mean(np.stack(made) != wanted) < 0.001
+    info = video.probe(tmp_path / "t.mp4")
+    assert (info.frames, info.width, info.height, info.has_audio) == (19, 128, 128, True)
+
+
+def test_a_difference_is_found_and_nothing_is_left(model, onnx_folder, tmp_path):
+    changed = dataclasses.replace(model, basis=model.basis.boosted(1.01))
+    with pytest.raises(InputError, match=r"differ from the model by more than 0\.0001.*landmarks"):
+        parity.prove(changed, "onnx", onnx_folder, pieces(model), "float32")
+    # And one that is found while writing leaves no folder behind.
+    (tmp_path / "there").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "TOLERANCE", 0.0)
+        with pytest.raises(InputError, match="differ from the model"):
+            artifacts.write(model, "onnx", tmp_path / "there" / "onnx")
+    assert not list((tmp_path / "there").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        ("stablehlo", ["atvg_jax"]),
+        ("savedmodel", ["atvg_jax", "jax"]),
+        ("onnx", ["atvg_jax", "jax", "tensorflow"]),
+    ],
+)
+def test_the_proof_cannot_import_what_the_format_does_without(monkeypatch, form, names):
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, sys)  # as if it were there to be had
+    fresh_process.forbid(form)
+    for name in names:
+        with pytest.raises(ImportError):
+            importlib.import_module(name)
+
+
+def test_artifacts_that_do_not_run(model, tmp_path):
+    with pytest.raises(InputError, match="the onnx artifacts do not run: KeyError"):
+        parity.prove(model, "onnx", tmp_path, pieces(model), "float32")
+
+
+def test_other_folders_and_precisions_are_refused(model, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").write_text("words")
+    with pytest.raises(InputError, match="is not a folder of artifacts"):
+        artifacts.write(model, "onnx", tmp_path / "thesis")
+    with pytest.raises(InputError, match="stablehlo is written in float32, bfloat16, not in int8"):
+        artifacts.write(model, "stablehlo", tmp_path / "new", "int8")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis"]
+
+
+@pytest.mark.parametrize(
+    ("form", "package", "extra"),
+    [("onnx", "onnx", "onnx"), ("savedmodel", "tensorflow", "tensorflow")],
+)
+def test_a_package_that_is_missing_is_named(model, tmp_path, monkeypatch, form, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf'pip install "atvg_jax\[{extra}\]"'):
+        artifacts.write(model, form, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--format=onnx"], "--format=onnx takes --model"),
+        (["--at=a"], "--format=checkpoint takes --vg"),
+        (["--at=a", "--vg=b", "--model=c"], "--format=checkpoint does not take --model"),
+        (["--format=onnx", "--model=m", "--boost=2"], "--format=onnx does not take --boost"),
+    ],
+)
+def test_flags_that_do_not_go_together(monkeypatch, capsys, flags, message):
+    monkeypatch.setattr(sys, "argv", ["export", *flags, "--out=out"])
+    with pytest.raises(SystemExit) as caught:
+        export.main()
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
