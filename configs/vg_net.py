@@ -66,6 +66,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.clip_norm = 0.0  # 0: off
     c.ema_decay = 0.999  # of the averaged copy that synthesis uses; 0: none
     c.compute_dtype = "float32"  # or bfloat16; parameters and statistics stay float32
+    # To fit larger batches: make cheap parts of the forward pass again for the backward pass; run a
+    # device's examples in so many parts.
+    c.remat = False
+    c.accumulate = 1
 
     # Watching. eval_windows limits the held-out windows; 0 takes all.
     c.log_every = 20

@@ -127,13 +127,16 @@ def _measure(point: Point, plan: Plan) -> Measured:
 
 def program_memory(case: Any) -> float:
     """MiB that the largest of a case's programs holds at once, by XLA's account."""
-    held = []
-    for program in case.programs():
-        memory = program.compile().memory_analysis()
-        bytes_held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        held.append(bytes_held + memory.output_size_in_bytes - memory.alias_size_in_bytes)
+    largest = max(held(program.compile()) for program in case.programs())
     gc.collect()
-    return max(held) / MIB
+    return largest / MIB
+
+
+def held(compiled: Any) -> int:
+    """Bytes that a compiled program holds at once: arguments, results and what lies between."""
+    memory = compiled.memory_analysis()
+    begun = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    return begun + memory.output_size_in_bytes - memory.alias_size_in_bytes
 
 
 def peak_memory() -> float:

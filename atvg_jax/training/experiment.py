@@ -14,6 +14,7 @@ from atvg_jax.errors import InputError
 from atvg_jax.features.landmarks import LandmarkBasis
 from atvg_jax.training import losses, parallel, steps
 from atvg_jax.training.initialisation import with_whitened_landmarks
+from atvg_jax.training.memory import Memory
 from atvg_jax.training.state import NetworkState, TrainState, init_at_state, init_vg_state
 
 AT_COMPONENTS = 6  # of the landmark basis that AT-net predicts
@@ -100,6 +101,11 @@ def optimizer(config: Mapping[str, Any]) -> optax.GradientTransformation:
     return optax.chain(*parts)
 
 
+def memory(config: Mapping[str, Any]) -> Memory:
+    """How a step saves memory."""
+    return Memory(config["remat"], config["accumulate"])
+
+
 def _at_net(config: Mapping[str, Any], basis: LandmarkBasis) -> Experiment:
     if basis.components.shape[1] < AT_COMPONENTS:
         raise InputError(
@@ -135,7 +141,9 @@ def _at_net(config: Mapping[str, Any], basis: LandmarkBasis) -> Experiment:
         abstract=lambda: _abstract(
             at_net=(architecture, model_settings(config), optimiser),
         ),
-        step=steps.make_at_step(model, optimiser, mean, components, parallel.AXIS),
+        step=steps.make_at_step(
+            model, optimiser, mean, components, parallel.AXIS, memory=memory(config)
+        ),
         evaluate=judged,
         learning_rate=learning_rate(config),
         best_metric="loss",
@@ -174,7 +182,12 @@ def _vg_net(config: Mapping[str, Any]) -> Experiment:
             ),
         ),
         step=steps.make_vg_step(
-            generator, discriminator, *optimisers, parallel.AXIS, weights=weights
+            generator,
+            discriminator,
+            *optimisers,
+            parallel.AXIS,
+            weights=weights,
+            memory=memory(config),
         ),
         evaluate=steps.make_vg_eval(generator, discriminator),
         learning_rate=learning_rate(config),

@@ -67,7 +67,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: Path | str) -> Result
     compilation_cache.enable()
     workdir = Path(workdir)
     devices = Devices(config["devices"])
-    devices.per_device(config["batch_size"])
+    experiment.memory(config).check(devices.per_device(config["batch_size"]))
     reading = Reading(
         config["read_threads"], config["read_ahead"], jax.process_index(), jax.process_count()
     )

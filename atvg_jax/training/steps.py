@@ -13,6 +13,7 @@ Batches (leading axis: examples of this device):
 Landmarks are normalised times 5. Metrics are float32 scalars; evaluation's are (B,).
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from jax import lax
 
 from atvg_jax.models import ATNetSingle, VGOutput
 from atvg_jax.training import losses
+from atvg_jax.training.memory import Memory
 from atvg_jax.training.state import NetworkState, TrainState
 
 Array = jax.Array
@@ -97,14 +99,20 @@ def _apply(
     train: bool,
     dropout: Array | None = None,
     method: str | None = None,
+    memory: Memory | None = None,
 ) -> tuple[Any, Any]:
     """Returns the network's output and its batch statistics after it."""
-    variables = {"params": params, "batch_stats": batch_stats}
-    rngs = {} if dropout is None else {"dropout": dropout}
-    output, changed = model.apply(
-        variables, *inputs, train=train, mutable=["batch_stats"], rngs=rngs, method=method
-    )
-    return output, changed.get("batch_stats", batch_stats)
+
+    def forward(params: Any, stats: Any, key: Array | None, *inputs: Array) -> tuple[Any, Any]:
+        variables = {"params": params, "batch_stats": stats}
+        rngs = {} if key is None else {"dropout": key}
+        output, changed = model.apply(
+            variables, *inputs, train=train, mutable=["batch_stats"], rngs=rngs, method=method
+        )
+        return output, changed.get("batch_stats", stats)
+
+    run = memory.applied(forward) if memory else forward
+    return run(params, batch_stats, dropout, *inputs)
 
 
 def make_at_step(
@@ -114,6 +122,7 @@ def make_at_step(
     basis_components: Array,
     axis_name: str | None = None,
     frozen_statistics: bool = False,
+    memory: Memory | None = None,
 ) -> Step:
     """Makes AT-net's training step.
 
@@ -125,9 +134,10 @@ def make_at_step(
         axis_name: of the pmap that this runs under.
         frozen_statistics: inference mode inside the step: batch norm uses its running statistics
             and dropout is off, so that results do not depend on how a batch is split.
+        memory: how the step saves memory; None: not at all.
     """
     train = not frozen_statistics
-    predict = _at_predict(model)
+    predict = functools.partial(_at_predict(model), memory=memory)
 
     def step(state: TrainState, batch: Batch, rng: Array) -> tuple[TrainState, Metrics]:
         network = state.networks["at_net"]
@@ -186,6 +196,7 @@ def make_vg_step(
     axis_name: str | None = None,
     frozen_statistics: bool = False,
     weights: LossWeights | None = None,
+    memory: Memory | None = None,
 ) -> Step:
     """Makes the adversarial training step.
 
@@ -201,13 +212,15 @@ def make_vg_step(
         axis_name: of the pmap that this runs under.
         frozen_statistics: as for ``make_at_step``.
         weights: of the loss terms; None for the published ones.
+        memory: as for ``make_at_step``.
     """
+    apply = functools.partial(_apply, memory=memory)
     train = not frozen_statistics
     weights = weights or LossWeights()
     of_pixels = jnp.asarray(losses.mouth_weights(weights.mouth)) if weights.mouth else 1.0
 
     def judge(params: Any, stats: Any, frames: Array, example: Array) -> tuple[Any, Any]:
-        return _apply(discriminator, params, stats, frames, example, train=train, method="logits")
+        return apply(discriminator, params, stats, frames, example, train=train, method="logits")
 
     def step(state: TrainState, batch: Batch, rng: Array) -> tuple[TrainState, Metrics]:
         maker, judging = state.networks["vg_net"], state.networks["discriminator"]
@@ -216,7 +229,7 @@ def make_vg_step(
 
         def make(params: Any) -> tuple[VGOutput, Any]:
             inputs = (image, landmarks, example)
-            return _apply(generator, params, maker.batch_stats, *inputs, train=train, dropout=rng)
+            return apply(generator, params, maker.batch_stats, *inputs, train=train, dropout=rng)
 
         made, pull_back, maker_stats = jax.vjp(make, maker.params, has_aux=True)
 
