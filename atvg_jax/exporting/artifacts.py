@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from atvg_jax import __version__
+from atvg_jax import __version__, compilation_cache
 from atvg_jax.errors import InputError
 from atvg_jax.exporting import onnx_layers, onnx_networks, parity, saved_model, stablehlo
 from atvg_jax.exporting.pieces import Piece, Tensor, pieces, weights
@@ -61,6 +61,7 @@ def write(
     """
     if precision not in PRECISIONS[form]:
         raise InputError(f"{form} is written in {', '.join(PRECISIONS[form])}, not in {precision}")
+    compilation_cache.enable()
     with (
         folder_written_whole(folder, MANIFEST, "a folder of artifacts") as temporary,
         tqdm(total=3, desc=form, unit="stage") as progress,

@@ -1,4 +1,4 @@
-"""Runs artifacts where this package is not: a script for a process of its own, never imported.
+"""Runs artifacts where this package is not: a script for a process of its own, which imports none.
 
     python -I fresh_process.py FORMAT FOLDER INPUTS.npz OUTPUTS.npz
 
