@@ -91,6 +91,21 @@ def test_adversarial_step_in_parts_is_the_step(monkeypatch):
         _same(_gradients(made)[name], gradients)
 
 
+def test_half_precision_trains_parameters_and_statistics_in_float32(monkeypatch):
+    monkeypatch.setattr("atvg_jax.models.vg_net.RESIDUAL_BLOCKS", 1)
+    state, half = _state("vg_net", "discriminator"), {**SMALL, "dtype": "bfloat16"}
+    networks = [create(name, half) for name in ("vg_net", "discriminator")]
+    step = jax.jit(steps.make_vg_step(*networks, OPTIMIZER, OPTIMIZER))
+    after, metrics = step(state, cases.vg_batch(2, 1), jax.random.key(0))
+    assert all(np.isfinite(value) for value in metrics.values())
+    for name, part in after.networks.items():
+        before = state.networks[name]
+        for now, then in ((part.params, before.params), (part.batch_stats, before.batch_stats)):
+            assert {leaf.dtype for leaf in jax.tree.leaves(now)} == {np.dtype(np.float32)}
+            pairs = zip(jax.tree.leaves(now), jax.tree.leaves(then), strict=True)
+            assert np.mean([bool((a != b).any()) for a, b in pairs]) > 0.8
+
+
 def test_remat_keeps_less_for_the_backward_pass(monkeypatch):
     monkeypatch.setattr("atvg_jax.models.vg_net.RESIDUAL_BLOCKS", 1)
     part = _state("vg_net").networks["vg_net"]
