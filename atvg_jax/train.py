@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from atvg_jax import command_line
 from atvg_jax.errors import InputError
@@ -19,6 +19,8 @@ the last complete checkpoint; with --config.steps raised it trains longer.
   --config.KEY=VALUE      any key of it, such as --config.steps=2000 --config.batch_size=8
   --config.data=DIR       the data set that python -m data_prep.build made
   --workdir=DIR           the run: checkpoints, config.json, samples, TensorBoard events
+  --distributed           one of several processes that train together; the scripts in launch/ set
+                          it, on SLURM, on a Cloud TPU pod and on one machine
   --help                  this text
 
 Watch it with: tensorboard --logdir=DIR
@@ -29,8 +31,16 @@ example:
 """
 
 
-def parse(arguments: list[str]) -> tuple[Any, Path]:
-    """The config and the run's folder that a command line asks for.
+class Command(NamedTuple):
+    """What a command line asks for: the config, the run's folder, and whether others train too."""
+
+    config: Any
+    workdir: Path
+    distributed: bool
+
+
+def parse(arguments: list[str]) -> Command:
+    """What a command line asks for.
 
     Args:
         arguments: without the program's name.
@@ -48,6 +58,7 @@ def parse(arguments: list[str]) -> tuple[Any, Path]:
         "config", default=None, help_string="", flag_values=values, sys_argv=given
     )
     flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_boolean("distributed", False, "", flag_values=values)
     try:
         with warnings.catch_warnings():
             # ml_collections loads config files in a way that Python is giving up.
@@ -64,7 +75,7 @@ def parse(arguments: list[str]) -> tuple[Any, Path]:
     config: Any = values["config"].value
     if not config.data:
         raise InputError("--config.data is missing: the data set that data_prep.build made")
-    return config, Path(str(values["workdir"].value))
+    return Command(config, Path(str(values["workdir"].value)), bool(values["distributed"].value))
 
 
 def _with_config_file(arguments: list[str]) -> list[str]:
@@ -105,11 +116,16 @@ def main() -> None:
     if any(argument in ("--help", "-h", "-help") for argument in sys.argv[1:]):
         print(HELP, end="")
         return
-    config, workdir = parse(sys.argv[1:])
+    config, workdir, distributed = parse(sys.argv[1:])
     started = time.perf_counter()
+    from atvg_jax.training import parallel
     from atvg_jax.training.loop import train_and_evaluate
 
+    if distributed:
+        parallel.connect()
     result = train_and_evaluate(config, workdir)
+    if not parallel.first_process():
+        return
     minutes = (time.perf_counter() - started) / 60
     figures = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
     how = "stopped on request at" if result.preempted else "at"

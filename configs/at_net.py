@@ -35,7 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.data = ""
     c.frames = 16
     c.balance = 0.0  # of speakers: 0 as the data has them, 1 as much of each
-    c.augment = ConfigDict({"flip": 0.0, "colour": 0.0, "channel": 0.0, "noise": 0.0})
+    c.augment = ConfigDict({"flip": 0.0, "colour": 0.0, "channel": 0.0, "noise": 0.0, "gain": 0.0})
     c.read_threads = 2
     c.read_ahead = 4
 
@@ -62,7 +62,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.log_every = 20
     c.checkpoint_every = 1000
     c.eval_every = 1000
-    c.eval_split = "validation"
+    c.eval_split = "validation"  # "": nothing is held out
     c.eval_windows = 0
     c.keep = 3
     c.profile_steps = 0

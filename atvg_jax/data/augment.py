@@ -9,9 +9,11 @@ Settings (all off by default; a config's ``augment``):
   microphone, a room or an equaliser multiplies the spectrum, which in the cepstrum is a constant.
 - ``noise``: standard deviation of noise drawn anew for every coefficient of every row.
 
-There is no gain: a gain multiplies the whole spectrum, adds the same number to all 26 log filter
-energies, and so moves cepstral coefficient 0 alone, which the windows leave out (rows 1..12 see no
-gain at all, whatever its size). ``channel`` is the change of recording that these features do see.
+- ``gain``: largest change of loudness in decibels, one draw a clip. A gain multiplies the whole
+  spectrum, which adds the same number to all 26 log filter energies, and so moves coefficient 0
+  alone. The published windows leave it out: AT-net sees coefficients 1..12, which no gain changes.
+  It is for networks that do look at loudness; ``channel`` is what AT-net needs.
+
 Coefficients 1..12 of speech have standard deviations of about 10 to 25, so 1 is a small change.
 """
 
@@ -21,6 +23,8 @@ import numpy as np
 
 from atvg_jax.features.face_shape import mirrored
 
+# Log energy of a row of zeros is below it (log of the smallest float64 step, -36).
+SILENCE = -36.0
 # ITU-R BT.601 weights of red, green and blue in brightness.
 _LUMA = np.asarray([0.299, 0.587, 0.114], np.float32)
 
@@ -33,6 +37,7 @@ class Augmentation:
     colour: float = 0.0
     channel: float = 0.0
     noise: float = 0.0
+    gain: float = 0.0
 
 
 def augment_landmarks(
@@ -67,10 +72,14 @@ def augment_frames(
 
 
 def augment_mfcc(rows: np.ndarray, settings: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Adds a constant and noise to (R, 13) MFCC rows of one clip; energy (column 0) stays."""
-    if not settings.channel and not settings.noise:
+    """Changes (R, 13) MFCC rows of one clip: ``gain`` column 0 (energy), the others the rest."""
+    if not settings.channel and not settings.noise and not settings.gain:
         return rows
     rows = rows.copy()
+    if settings.gain:
+        decibels = settings.gain * rng.uniform(-1, 1)
+        # Louder silence is silence: rows without any energy stay.
+        rows[:, 0] += np.where(rows[:, 0] > SILENCE, decibels * np.log(10) / 10, 0)
     coefficients = rows.shape[1] - 1
     rows[:, 1:] += settings.channel * rng.standard_normal(coefficients).astype(np.float32)
     rows[:, 1:] += settings.noise * rng.standard_normal((len(rows), coefficients), np.float32)

@@ -29,6 +29,7 @@ NETWORKS = ("at_net", "vg_net")
 # keep these margins, shorter ones cannot.
 _MARGIN_BEFORE = 3
 _MARGIN_AFTER = 5
+_ENDLESS = 2**52  # windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +264,9 @@ class TrainBatches(Iterator[Batch]):
             grain.MapDataset.range(len(source))
             .seed(seed)
             .shuffle()
-            .repeat()  # reshuffles every epoch
+            # Reshuffles every epoch. Not for ever: Grain counts batches in floats, which round the
+            # largest integer up, out of range.
+            .repeat(_ENDLESS // len(source))
             .random_map(_RandomWindow(source, augmentation))
         )
         self._seen = 0

@@ -75,6 +75,10 @@ class Discriminator(nn.Module):
         self, frames: Array, example_landmark: Array, train: bool = False
     ) -> tuple[Array, Array]:
         """The same with the score before its sigmoid, for a loss that cannot overflow."""
+        return self.heads(self.features(frames, example_landmark, train), example_landmark)
+
+    def features(self, frames: Array, example_landmark: Array, train: bool = False) -> Array:
+        """What the two heads share: (B, T, hidden), the LSTM's output."""
         batch, count = frames.shape[:2]
         x = self.image_1(fold_time(frames), train)
         x = self.image_4(self.image_3(self.image_2(x, train), train), train)
@@ -82,6 +86,10 @@ class Discriminator(nn.Module):
         example = self.landmark_encoder_2(self.landmark_encoder_1(example_landmark))
         example = jnp.broadcast_to(example[:, None], (batch, count, example.shape[-1]))
         hidden, _ = self.lstm(jnp.concatenate([example, x], axis=-1))
+        return hidden
+
+    def heads(self, hidden: Array, example_landmark: Array) -> tuple[Array, Array]:
+        """Logits (B,) and landmarks (B, T, 136) of what ``features`` gives."""
         moved = jnp.tanh(self.landmark_head(hidden).astype(accumulating(self.dtype)))
         decision = self.decision(hidden).astype(accumulating(self.dtype))
         return decision.mean(axis=(1, 2)), example_landmark[:, None] + moved

@@ -12,7 +12,7 @@ import optax
 from atvg_jax import models
 from atvg_jax.errors import InputError
 from atvg_jax.features.landmarks import LandmarkBasis
-from atvg_jax.training import losses, parallel, steps
+from atvg_jax.training import losses, mouths, parallel, steps
 from atvg_jax.training.initialisation import with_whitened_landmarks
 from atvg_jax.training.memory import Memory
 from atvg_jax.training.state import NetworkState, TrainState, init_at_state, init_vg_state
@@ -42,6 +42,7 @@ class Experiment:
         learning_rate: of a step number.
         best_metric: the held-out metric (lower is better) that picks the best checkpoint.
         headline: the training metrics that the progress line shows.
+        judge: more held-out metrics, by ``judge(batch, frames)``, of frames made; or None.
     """
 
     network: str
@@ -52,6 +53,7 @@ class Experiment:
     learning_rate: Callable[[int], float]
     best_metric: str
     headline: tuple[str, ...]
+    judge: Callable | None = None
 
 
 def build(config: Mapping[str, Any], basis: LandmarkBasis) -> Experiment:
@@ -193,6 +195,7 @@ def _vg_net(config: Mapping[str, Any]) -> Experiment:
         learning_rate=learning_rate(config),
         best_metric="l1",
         headline=("g_pixel", "g_total", *(("d_total",) if weights.judged else ())),
+        judge=mouths.mouth_distances if config["eval_landmarks"] else None,
     )
 
 

@@ -1,16 +1,12 @@
 """A whole training run: ``train_and_evaluate(config, workdir)`` for either network."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
@@ -24,7 +20,9 @@ from atvg_jax.features.landmarks import LandmarkBasis
 from atvg_jax.training import experiment, samples
 from atvg_jax.training.averaging import RunState, averaged_step, to_evaluate, variables
 from atvg_jax.training.checkpoints import Checkpoints
-from atvg_jax.training.parallel import Devices
+from atvg_jax.training.parallel import Devices, first_process
+from atvg_jax.training.profiling import profiler
+from atvg_jax.training.stopping import StopRequest, stop_request
 from atvg_jax.training.validation import Validation
 from atvg_jax.training.watch import Watch
 
@@ -110,7 +108,7 @@ class Run:
     ):
         self.config, self.workdir, self.devices, self.plan = config, workdir, devices, plan
         self.checkpoints, self.batches = checkpoints, batches
-        self.first_process = jax.process_index() == 0
+        self.first_process = first_process()
         self.validation = held_out and Validation(
             devices,
             plan.evaluate,
@@ -118,6 +116,7 @@ class Run:
             config["batch_size"],
             config["eval_windows"],
             reading,
+            plan.judge,
         )
         self.position = batches.get_state()
         self.watch = Watch(
@@ -139,8 +138,12 @@ class Run:
         feed = self.devices.prefetch(_positions(self.batches))
         metrics: dict[str, float] = {}
         step, saved = start, self.checkpoints.latest
-        with _stop_signal() as stopping, _profiler(config, self.workdir, start) as profile:
-            while step < config["steps"] and not stopping():
+        profiled = config["profile_steps"] if self.first_process else 0
+        with (
+            stop_request() as stop,
+            profiler(self.workdir, start, config["steps"], profiled) as profile,
+        ):
+            while step < config["steps"] and not stop.at(step):
                 before = time.perf_counter()
                 batch, self.position = next(feed)
                 waited = time.perf_counter() - before
@@ -155,7 +158,8 @@ class Run:
                         metrics = metrics_now
                 scores = None
                 if self.validation and (_due(step, config["eval_every"]) or last):
-                    scores = metrics = self._evaluate(step, state)
+                    scores = self._evaluate(step, state, stop)
+                    metrics = scores or metrics
                 if _due(step, config["checkpoint_every"]) or last:
                     self._save(step, state, scores)
                     saved = step
@@ -167,12 +171,15 @@ class Run:
     def _rate(self, step: int) -> float:
         return float(self.plan.learning_rate(step - 1))
 
-    def _evaluate(self, step: int, state: RunState) -> dict[str, float]:
+    def _evaluate(self, step: int, state: RunState, stop: StopRequest) -> dict[str, float] | None:
+        """Held-out metrics, or None where there is no time left for them."""
         assert self.validation
         self.watch.flush(self._rate(step))
         before = time.perf_counter()
         judged = to_evaluate(state, self.plan.network)
-        scores = self.validation.metrics(judged)
+        scores = self.validation.metrics(judged, stop.now)
+        if scores is None:
+            return None
         self.watch.scalars(self.config["eval_split"], step, scores)
         listed = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
         self.watch.say(f"step {step}, {self.config['eval_split']}: {listed}")
@@ -202,14 +209,17 @@ class Run:
         )
         if source.skipped:
             say(f"{source.skipped} clips are shorter than {source.windows.shortest} frames: unused")
-        if held_out is None:
-            say(f"nothing is held out: {self.config['data']} has no usable validation clips")
+        if held_out is None and self.config["eval_split"]:
+            split = self.config["eval_split"]
+            say(f"nothing is held out: {self.config['data']} has no usable {split!r} clips")
         if self.checkpoints.latest is not None:
             say(f"continuing from step {self.checkpoints.latest}")
 
 
 def _held_out(config: Mapping[str, Any], windows: Windows) -> ClipWindows | None:
-    """The held-out split; None where the data set has none or only clips that are too short."""
+    """The held-out split; None where none is wanted, there, or long enough for a window."""
+    if not config["eval_split"]:
+        return None
     try:
         return ClipWindows(config["data"], config["eval_split"], windows)
     except InputError as error:
@@ -229,6 +239,8 @@ def _basis(data: Path, workdir: Path) -> LandmarkBasis:
         raise InputError(f"{data} has no {BASIS_FILE}: build the data set again", reason="missing")
     theirs = LandmarkBasis.load(path)
     if not own.is_file():
+        if not first_process():
+            return theirs
         workdir.mkdir(parents=True, exist_ok=True)
         temporary = own.with_name(f".{BASIS_FILE}.{os.getpid()}")
         shutil.copyfile(path, temporary)
@@ -290,7 +302,7 @@ def _write_config(config: Mapping[str, Any], workdir: Path, best_metric: str) ->
             raise InputError(
                 f"{workdir} holds a run of {earlier}, not of {name}: use another --workdir"
             )
-    if jax.process_index() == 0:
+    if first_process():
         temporary = path.with_name(f".{CONFIG_FILE}.{os.getpid()}")
         content = {"network": name, "best_metric": best_metric, "config": settings}
         text = json.dumps(content, indent=2)
@@ -311,45 +323,3 @@ def _check_finite(state: RunState, step: int) -> None:
                 "the last good checkpoint is kept",
                 reason="diverged",
             )
-
-
-@contextlib.contextmanager
-def _stop_signal() -> Iterator[Callable[[], bool]]:
-    """A function that tells whether SIGTERM came (preemption): the run then saves and ends well."""
-    came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield came.is_set  # only a main thread may catch signals
-        return
-
-    def note(_number: int, _frame: FrameType | None) -> None:
-        came.set()
-
-    before = signal.signal(signal.SIGTERM, note)
-    try:
-        yield came.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _profiler(
-    config: Mapping[str, Any], workdir: Path, start: int
-) -> Iterator[Callable[[int, Any], None]]:
-    """Records ``config.profile_steps`` steps, after ten that warm up, under WORKDIR/profile."""
-    first, running = start + 10, False
-
-    def tick(step: int, state: Any) -> None:
-        nonlocal running
-        if step == first and config["profile_steps"]:
-            jax.profiler.start_trace(str(workdir / "profile"))
-            running = True
-        elif running and step == first + config["profile_steps"]:
-            jax.block_until_ready(state)
-            jax.profiler.stop_trace()
-            running = False
-
-    try:
-        yield tick
-    finally:
-        if running:
-            jax.profiler.stop_trace()

@@ -6,6 +6,7 @@ compiled.
 """
 
 import collections
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,6 +17,36 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from atvg_jax.errors import InputError
 
 AXIS = "devices"
+# What launch/local_processes.sh sets. The first name is JAX's own.
+ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+
+
+def connect() -> None:
+    """Joins the processes that train together; before anything asks JAX for its devices.
+
+    Which they are the environment tells: SLURM's, a Cloud TPU's, or the three variables above
+    (coordinator as HOST:PORT, how many processes, which of them this is).
+
+    Raises:
+        InputError: the environment does not tell, or the others do not come.
+    """
+    try:
+        if ADDRESS in os.environ and COUNT in os.environ:
+            jax.distributed.initialize(
+                os.environ[ADDRESS], int(os.environ[COUNT]), int(os.environ.get(NUMBER, ""))
+            )
+        else:
+            jax.distributed.initialize()
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"--distributed: these processes cannot find each other ({error}): start them with one "
+            f"of the scripts in launch/, or set {ADDRESS}, {COUNT} and {NUMBER}"
+        ) from error
+
+
+def first_process() -> bool:
+    """Whether this process is the one that writes and speaks for all that train together."""
+    return jax.process_index() == 0
 
 
 class Devices:
@@ -38,8 +69,8 @@ class Devices:
         if count and jax.process_count() > 1:
             raise InputError("config.devices must be 0 when several processes train together")
         self.local = local[:count] if count else local
-        everywhere = self.local if jax.process_count() == 1 else jax.devices()
-        self.total = len(everywhere)
+        self._everywhere = self.local if jax.process_count() == 1 else jax.devices()
+        self.total = len(self._everywhere)
         # Of this process's devices: what pmap takes and gives has the local devices first.
         self._split = NamedSharding(Mesh(np.asarray(self.local), (AXIS,)), PartitionSpec(AXIS))
 
@@ -111,11 +142,11 @@ class Devices:
         def on_device(state: Any, batch: Any, rng: jax.Array) -> tuple[Any, Any]:
             return step(state, batch, jax.random.fold_in(rng, jax.lax.axis_index(AXIS)))
 
-        return ParallelStep(on_device, self.local, in_axes=(0, 0, None), donate=(0,))
+        return ParallelStep(on_device, self._everywhere, in_axes=(0, 0, None), donate=(0,))
 
     def eval_step(self, evaluate: Callable) -> "ParallelStep":
         """``evaluate(state, batch) -> pytree of (B, ...) arrays`` on all devices."""
-        return ParallelStep(evaluate, self.local, in_axes=(0, 0), donate=())
+        return ParallelStep(evaluate, self._everywhere, in_axes=(0, 0), donate=())
 
     def prefetch(self, batches: Iterable[tuple[Any, Any]], size: int = 2) -> Iterator[tuple]:
         """Keeps ``size`` batches on the devices ahead of their use.

@@ -25,7 +25,7 @@ import optax
 from jax import lax
 
 from atvg_jax.models import ATNetSingle, VGOutput
-from atvg_jax.training import losses
+from atvg_jax.training import losses, scores
 from atvg_jax.training.memory import Memory
 from atvg_jax.training.state import NetworkState, TrainState
 
@@ -218,6 +218,11 @@ def make_vg_step(
     train = not frozen_statistics
     weights = weights or LossWeights()
     of_pixels = jnp.asarray(losses.mouth_weights(weights.mouth)) if weights.mouth else 1.0
+    judge_scale = {
+        f"d_{term}_{kind}": scale
+        for term, scale in (("adversarial", 1.0), ("landmark", weights.landmark))
+        for kind in ("real", "fake")
+    }
 
     def judge(params: Any, stats: Any, frames: Array, example: Array) -> tuple[Any, Any]:
         return apply(discriminator, params, stats, frames, example, train=train, method="logits")
@@ -233,55 +238,74 @@ def make_vg_step(
 
         made, pull_back, maker_stats = jax.vjp(make, maker.params, has_aux=True)
 
-        def discriminator_loss(params: Any) -> tuple[Array, tuple[Metrics, Any]]:
-            stats = judging.batch_stats
-            (logits, seen), stats = judge(params, stats, real, example)
-            (made_logits, made_seen), stats = judge(params, stats, made.frames, example)
-            terms = {
-                "d_adversarial_real": losses.adversarial_loss(logits, True).mean(),
-                "d_adversarial_fake": losses.adversarial_loss(made_logits, False).mean(),
-                "d_landmark_real": losses.landmark_loss(seen, landmarks).mean(),
-                "d_landmark_fake": losses.landmark_loss(made_seen, landmarks).mean(),
+        def judged(params: Any, hidden: Array, kind: str) -> Metrics:
+            variables = {"params": params}
+            outputs: Any = discriminator.apply(variables, hidden, example, method="heads")
+            logits, seen = outputs
+            return {
+                f"d_adversarial_{kind}": losses.adversarial_loss(logits, kind == "real").mean(),
+                f"d_landmark_{kind}": losses.landmark_loss(seen, landmarks).mean(),
             }
-            total = terms["d_adversarial_real"] + terms["d_adversarial_fake"]
-            total += weights.landmark * (terms["d_landmark_real"] + terms["d_landmark_fake"])
-            return total, ({**terms, "d_total": total}, stats)
+
+        def discriminator_loss(params: Any) -> tuple[Array, tuple[Metrics, Any, dict[str, Array]]]:
+            stats = judging.batch_stats
+            terms: Metrics = {}
+            hidden: dict[str, Array] = {}
+            for kind, frames in (("real", real), ("fake", made.frames)):
+                hidden[kind], stats = apply(
+                    discriminator, params, stats, frames, example, train=train, method="features"
+                )
+                terms |= judged(params, hidden[kind], kind)
+            total = _weighted_sum(terms, judge_scale)
+            return total, ({**terms, "d_total": total}, stats, hidden)
 
         metrics: Metrics = {}
+        squares: Metrics = {}
         if weights.judged:
-            gradients, (metrics, judging_stats) = jax.grad(discriminator_loss, has_aux=True)(
-                judging.params
-            )
+            gradients, (metrics, judging_stats, hidden) = jax.grad(
+                discriminator_loss, has_aux=True
+            )(judging.params)
+            for kind, seen in hidden.items():
+                terms_of = functools.partial(judged, judging.params, kind=kind)
+                squares |= _by_term(terms_of, judge_scale, seen)[2]
             gradients, judging_stats = _mean_over_devices((gradients, judging_stats), axis_name)
             metrics["d_gradient_norm"] = optax.tree.norm(gradients)
             judging = _updated(judging, optimizer_d, gradients, judging_stats)
 
-        def generator_loss(frames: Array, motion: Array) -> tuple[Array, Metrics]:
+        def of_pictures(frames: Array, motion: Array) -> Metrics:
             attention = made.attention if weights.dynamic else jnp.full_like(made.attention, 0.5)
-            terms = {
-                "g_pixel": losses.dynamic_pixel_loss(frames, real, attention, of_pixels).mean()
-            }
-            total = weights.pixel * terms["g_pixel"]
-            if weights.judged:
-                # The statistics that this call would leave behind are dropped: the discriminator
-                # has already seen these very frames in its own step.
-                (logits, seen), _ = judge(judging.params, judging.batch_stats, frames, example)
-                terms["g_adversarial"] = losses.adversarial_loss(logits, True).mean()
-                terms["g_landmark"] = losses.landmark_loss(seen, landmarks).mean()
-                total += weights.adversarial * terms["g_adversarial"]
-                total += weights.landmark * terms["g_landmark"]
-            if weights.delay:
-                total *= state.step >= weights.delay
-            if weights.motion:
-                terms["g_motion"] = (jnp.abs(motion - real) * of_pixels).mean()
-                total += weights.motion * terms["g_motion"]
-            return total, {**terms, "g_total": total}
+            pixel = losses.dynamic_pixel_loss(frames, real, attention, of_pixels).mean()
+            if not weights.motion:
+                return {"g_pixel": pixel}
+            return {"g_pixel": pixel, "g_motion": (jnp.abs(motion - real) * of_pixels).mean()}
 
+        def of_judge(frames: Array, motion: Array) -> Metrics:
+            # The statistics that this call would leave behind are dropped: the discriminator has
+            # already seen these very frames in its own step.
+            (logits, seen), _ = judge(judging.params, judging.batch_stats, frames, example)
+            return {
+                "g_adversarial": losses.adversarial_loss(logits, True).mean(),
+                "g_landmark": losses.landmark_loss(seen, landmarks).mean(),
+            }
+
+        scale: dict[str, Array | float] = {
+            "g_pixel": weights.pixel,
+            "g_adversarial": weights.adversarial,
+            "g_landmark": weights.landmark,
+        }
+        if weights.delay:
+            on = (state.step >= weights.delay).astype(jnp.float32)
+            scale = {name: on * weight for name, weight in scale.items()}
+        scale["g_motion"] = weights.motion
         # Attention enters the loss as a constant, so nothing is pulled back through it but what it
         # does to the frames.
-        to_made, terms = jax.grad(generator_loss, argnums=(0, 1), has_aux=True)(
-            made.frames, made.motion
-        )
+        terms, to_made, of_terms = _by_term(of_pictures, scale, made.frames, made.motion)
+        if weights.judged:
+            more, also_to_made, more_squares = _by_term(of_judge, scale, made.frames, made.motion)
+            terms, of_terms = terms | more, of_terms | more_squares
+            to_made = jax.tree.map(jnp.add, to_made, also_to_made)
+        squares |= of_terms
+        terms["g_total"] = _weighted_sum(terms, scale)
         zeros = jax.tree.map(jnp.zeros_like, made)
         (gradients,) = pull_back(zeros._replace(frames=to_made[0], motion=to_made[1]))
         gradients, maker_stats = _mean_over_devices((gradients, maker_stats), axis_name)
@@ -290,7 +314,7 @@ def make_vg_step(
         metrics["attention"] = made.attention.mean()
         maker = _updated(maker, optimizer_g, gradients, maker_stats)
         networks = {"vg_net": maker, "discriminator": judging}
-        metrics = _mean_over_devices(metrics, axis_name)
+        metrics = _mean_over_devices(metrics, axis_name) | _term_norms(squares, axis_name)
         return TrainState(state.step + 1, networks), metrics
 
     return step
@@ -301,10 +325,10 @@ def make_vg_eval(generator: nn.Module, discriminator: nn.Module) -> Evaluation:
 
     Returns:
         A function of (state, batch) to metrics (B,): ``pixel`` (the dynamic loss), ``l1`` (plain
-        absolute error, frames in [-1, 1]), ``psnr`` (dB, mean over frames), ``static_l1`` and
-        ``static_psnr`` (the portrait unmoved, the floor to beat), ``landmark`` and ``score``
-        (what the discriminator sees and thinks); and outputs ``frames``, ``attention``,
-        ``motion``, ``landmark_attention``.
+        absolute error, frames in [-1, 1]), ``psnr`` (dB) and ``ssim``, means over frames;
+        ``static_l1``, ``static_psnr`` and ``static_ssim`` (the portrait unmoved, the floor to
+        beat), ``landmark`` and ``score`` (what the discriminator sees and thinks); and outputs
+        ``frames``, ``attention``, ``motion``, ``landmark_attention``.
     """
 
     def evaluate(state: TrainState, batch: Batch) -> tuple[Metrics, dict[str, Array]]:
@@ -332,9 +356,11 @@ def make_vg_eval(generator: nn.Module, discriminator: nn.Module) -> Evaluation:
         metrics = {
             "pixel": losses.dynamic_pixel_loss(made.frames, real, made.attention),
             "l1": jnp.abs(made.frames - real).mean(axis=(1, 2, 3, 4)),
-            "psnr": _psnr(made.frames, real),
+            "psnr": scores.psnr(made.frames, real),
             "static_l1": jnp.abs(still - real).mean(axis=(1, 2, 3, 4)),
-            "static_psnr": _psnr(still, real),
+            "static_psnr": scores.psnr(still, real),
+            "ssim": scores.ssim(made.frames, real),
+            "static_ssim": scores.ssim(still, real),
             "landmark": losses.landmark_loss(seen, batch["landmarks"]),
             "score": score,
         }
@@ -343,7 +369,41 @@ def make_vg_eval(generator: nn.Module, discriminator: nn.Module) -> Evaluation:
     return evaluate
 
 
-def _psnr(frames: Array, target: Array) -> Array:
-    """(B, T, H, W, 3) in [-1, 1] -> (B,) dB, mean over frames of ``10 log10(2^2 / MSE)``."""
-    error = jnp.square(frames - target).mean(axis=(2, 3, 4))
-    return (10 * jnp.log10(4.0 / jnp.maximum(error, 1e-10))).mean(axis=1)
+def _weighted_sum(terms: Metrics, scale: Mapping[str, Array | float]) -> Array:
+    return jnp.sum(jnp.stack([scale[name] * term for name, term in terms.items()]))
+
+
+def _by_term(
+    terms_of: Callable[..., Metrics], scale: Mapping[str, Array | float], *inputs: Array
+) -> tuple[Metrics, Any, Metrics]:
+    """The gradient of a weighted sum of terms, and how much of it each term brings.
+
+    Args:
+        terms_of: function of ``inputs`` to terms by name.
+        scale: weight of each; one that is the number 0 costs nothing.
+        inputs: what is differentiated by.
+
+    Returns:
+        the terms, the sum's gradient like ``inputs``, and the squared norm of each term's part.
+    """
+    terms, pull_back = jax.vjp(terms_of, *inputs)
+    total = jax.tree.map(jnp.zeros_like, inputs)
+    squares = {}
+    for name in terms:
+        if isinstance(scale[name], float) and scale[name] == 0:
+            continue
+        one = {
+            other: jnp.asarray(scale[name] if other == name else 0.0, x.dtype)
+            for other, x in terms.items()
+        }
+        gradient = pull_back(one)
+        squares[name] = optax.tree.norm(gradient, squared=True)
+        total = jax.tree.map(jnp.add, total, gradient)
+    return terms, total, squares
+
+
+def _term_norms(squares: Metrics, axis_name: str | None) -> Metrics:
+    """Norms over the whole batch, of which every device has some examples and their mean."""
+    devices = lax.axis_size(axis_name) if axis_name else 1
+    squares = _mean_over_devices(squares, axis_name)
+    return {f"{name}_gradient_norm": jnp.sqrt(x / devices) for name, x in squares.items()}

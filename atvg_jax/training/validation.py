@@ -1,5 +1,6 @@
 """How a network does on clips that it is not trained on."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ class Validation:
         batch_size: global.
         limit: at most so many windows; 0 for all.
         reading: threads and processes.
+        judge: ``judge(batch, frames) -> metrics (B,)`` of made frames, where there is more to be
+            measured than the devices can; or None.
     """
 
     def __init__(
@@ -29,18 +32,32 @@ class Validation:
         batch_size: int,
         limit: int,
         reading: Reading,
+        judge: Callable[[Batch, np.ndarray], dict[str, np.ndarray]] | None = None,
     ):
         self._devices, self._source, self._batch_size = devices, source, batch_size
         self._limit, self._reading = limit, reading
+        self._judge = judge
         self._evaluate = devices.eval_step(evaluate)
         self._sample_batch: Batch | None = None
 
-    def metrics(self, state: TrainState) -> dict[str, float]:
-        """Mean of every metric over the split's windows; ``state`` is replicated."""
+    def metrics(
+        self, state: TrainState, stop: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """Mean of every metric over the split's windows; None where ``stop()`` told it to end.
+
+        Args:
+            state: replicated.
+            stop: asked before every batch.
+        """
         sums: dict[str, np.ndarray] = {}
         batches = held_out_batches(self._source, self._batch_size, self._limit, self._reading)
-        for batch, (_, count) in self._devices.prefetch((b, (b, n)) for b, n in batches):
-            values = self._devices.gather(self._evaluate(state, batch)[0])
+        for batch, (window, count) in self._devices.prefetch((b, (b, n)) for b, n in batches):
+            if stop():
+                return None
+            measured, outputs = self._evaluate(state, batch)
+            values = self._devices.gather(measured)
+            if self._judge:
+                values |= self._judge(window, self._devices.gather(outputs["frames"]))
             for name, value in values.items():
                 added = np.asarray([value[:count].sum(dtype=np.float64), count])
                 sums[name] = sums.get(name, 0) + added

@@ -89,6 +89,8 @@ class Watch:
             bad = [
                 f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)
             ]
+            # A term comes before what it spoils: its gradient and everything after it.
+            bad = [text for text in bad if "gradient_norm" not in text] or bad
             if bad:
                 raise InputError(
                     f"training diverged at step {step}: {', '.join(bad)}; the last good checkpoint "

@@ -137,6 +137,18 @@ def test_an_epoch_loses_and_doubles_no_window_and_epochs_differ():
     assert numbers(take(other, 6)) != first
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3, 6])
+def test_processes_together_lose_and_double_no_window_of_an_epoch(processes):
+    shares = [
+        numbers(take(TrainBatches(Numbers(30), 6, 0, reading=Reading(1, 2, n, processes)), 10))
+        for n in range(processes)
+    ]
+    per_epoch = 30 // processes
+    for epoch in range(2):
+        seen = [share[epoch * per_epoch : (epoch + 1) * per_epoch] for share in shares]
+        assert sorted(np.concatenate(seen)) == list(range(30))
+
+
 def test_processes_share_each_batch_in_blocks():
     whole = take(TrainBatches(Numbers(31), 6, seed=0), 20)
     shares = [
@@ -296,12 +308,17 @@ def test_channel_and_noise_leave_energy_alone():
     assert noise[:, 1:].std() == pytest.approx(0.5, rel=0.1)
 
 
-def test_a_gain_does_not_change_the_coefficients_that_windows_hold():
-    # The reason why there is no gain among the augmentations.
+def test_a_gain_is_what_a_louder_recording_has():
     sound = np.random.default_rng(0).standard_normal(16000) * 0.05
-    quiet, loud = audio.mfcc(sound, 16000), audio.mfcc(3 * sound, 16000)
-    np.testing.assert_allclose(loud[:, 1:], quiet[:, 1:], atol=1e-3)
-    np.testing.assert_allclose(loud[:, 0] - quiet[:, 0], 2 * np.log(3), atol=1e-3)
+    sound[8000:] = 0
+    quiet = audio.mfcc(sound, 16000)
+    loud = augment.augment_mfcc(quiet, Augmentation(gain=12.0), np.random.default_rng(1))
+    decibels = 12 * np.random.default_rng(1).uniform(-1, 1)
+    assert abs(decibels) > 0.1
+    expected = audio.mfcc(sound * 10 ** (decibels / 20), 16000)
+    np.testing.assert_allclose(loud, expected, atol=1e-3)
+    # It moves the energy alone, which windows leave out.
+    np.testing.assert_array_equal(loud[:, 1:], quiet[:, 1:])
 
 
 def test_reading_and_training_import_neither_tensorflow_nor_dlib(data):

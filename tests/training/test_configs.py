@@ -84,7 +84,7 @@ def test_schedules():
 
 
 def test_the_command_line_sets_keys():
-    config, workdir = train.parse(
+    config, workdir, distributed = train.parse(
         [
             "--config=configs/vg_net.py:compact",
             "--workdir=runs/vg",
@@ -98,6 +98,9 @@ def test_the_command_line_sets_keys():
     assert (config.model.width, config.discriminator.width) == (0.5, 0.25)
     assert config.learning_rate == 1e-3
     assert str(workdir) == "runs/vg"
+    assert not distributed
+    command = ["--config=configs/at_net.py", "--workdir=x", "--config.data=y", "--distributed"]
+    assert train.parse(command).distributed
 
 
 @pytest.mark.parametrize(

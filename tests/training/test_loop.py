@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -59,7 +60,7 @@ def saved(workdir, step):
 @pytest.fixture(scope="module")
 def whole_run(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, loop.train_and_evaluate(config(data), workdir)
+    return workdir, loop.train_and_evaluate(config(data, profile_steps=1), workdir)
 
 
 def test_a_run_leaves_the_promised_files(whole_run):
@@ -72,6 +73,7 @@ def test_a_run_leaves_the_promised_files(whole_run):
     assert (workdir / "samples" / "4.png").stat().st_size > 1000
     assert list(workdir.glob("events.out.tfevents.*"))
     assert (workdir / "basis.npz").is_file()
+    assert [path.stat().st_size > 1000 for path in workdir.glob("profile/**/*.xplane.pb")] == [True]
     written = json.loads((workdir / "config.json").read_text())
     assert written["network"] == "at_net"
     assert written["config"]["model"] == {"width": 1 / 32, "dropout_rate": 0.0}
@@ -89,11 +91,50 @@ def test_two_halves_equal_the_whole_bit_for_bit(whole_run, data, tmp_path):
     assert loop.train_and_evaluate(config(data, steps=4), tmp_path).step == 4
 
 
-def test_fewer_devices_go_on_with_a_run_of_four(whole_run, data, tmp_path):
-    loop.train_and_evaluate(config(data, steps=2, eval_split="test"), tmp_path)
-    settings = config(data, steps=3, devices=2, eval_split="test")
-    assert loop.train_and_evaluate(settings, tmp_path).step == 3
-    assert saved(tmp_path, 3)[1]["windows_seen"] == 12
+def test_fewer_and_more_devices_go_on_with_a_run_of_four(whole_run, data, tmp_path):
+    for steps, devices in ((2, 4), (3, 2), (4, 4)):
+        settings = config(data, steps=steps, devices=devices, eval_split="")
+        assert loop.train_and_evaluate(settings, tmp_path).step == steps
+    assert saved(tmp_path, 4)[1]["windows_seen"] == 16
+
+
+KILLED = """
+import json, sys
+from atvg_jax.training import loop
+loop.train_and_evaluate(json.loads(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_killed_while_it_saves_it_goes_on_as_if_nothing_had_been(whole_run, data, tmp_path):
+    changes = {"checkpoint_every": 1, "eval_split": ""}
+    settings = config(data, steps=10**6, **changes).to_dict()
+    compiled = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    workdir = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, json.dumps(settings), str(workdir)]
+    running = subprocess.Popen(
+        command, env={**os.environ, **compiled}, stderr=subprocess.PIPE, text=True
+    )
+    checkpoints = workdir / "checkpoints"
+    try:
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and running.poll() is None:
+            names = os.listdir(checkpoints) if checkpoints.is_dir() else []
+            if any(name.isdigit() for name in names) and any("tmp" in name for name in names):
+                break
+            time.sleep(0.002)
+    finally:
+        running.kill()
+        _, errors = running.communicate()
+    assert running.returncode == -signal.SIGKILL, errors[-1000:]
+    assert any("tmp" in name for name in os.listdir(checkpoints)), "a save was cut off"
+    with Checkpoints(workdir) as found:
+        steps = found.latest + 2
+    loop.train_and_evaluate(config(data, steps=steps, **changes), workdir)
+    loop.train_and_evaluate(config(data, steps=steps, eval_split=""), tmp_path / "whole")
+    state, position = saved(workdir, steps)
+    expected, expected_position = saved(tmp_path / "whole", steps)
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    assert position == expected_position
 
 
 def test_a_preempted_run_saves_and_ends_well(data, tmp_path, monkeypatch):
@@ -162,6 +203,10 @@ def test_vg_net_by_command(data, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-1000:]
     assert f"vg_net at step 2 in {workdir}" in done.stdout
+    for told in ("psnr", "static_psnr", "ssim", "landmark_distance", "static_landmark_distance"):
+        assert f" {told} " in done.stdout
+    for told in ("frames/s", "waiting", "2/2"):
+        assert told in done.stderr
     assert (workdir / "checkpoints" / "2" / "state").is_dir()
     assert (workdir / "samples" / "2.png").stat().st_size > 1000
     assert (workdir / "samples" / "2.mp4").stat().st_size > 1000

@@ -236,6 +236,17 @@ def _check_gradients(made, expected):
         np.testing.assert_allclose(made[path] / scale, gradient / scale, atol=2e-3, err_msg=path)
 
 
+def test_every_loss_term_tells_the_norm_of_its_gradient(tiny):
+    _, _, _, _, (_, metrics) = tiny
+    terms = {
+        f"d_{term}_{kind}" for term in ("adversarial", "landmark") for kind in ("real", "fake")
+    }
+    terms |= {"g_pixel", "g_adversarial", "g_landmark"}
+    told = {name.removesuffix("_gradient_norm") for name in metrics if name.endswith("_norm")}
+    assert told == terms | {"d", "g"}
+    assert all(metrics[f"{name}_gradient_norm"] > 0 for name in terms)
+
+
 def test_one_step_changes_both_networks_and_their_statistics(tiny):
     _, _, _, state, (after, _) = tiny
     assert int(after.step) == 1
@@ -258,6 +269,10 @@ def test_no_adversary_is_pixels_and_motion_and_no_discriminator(tiny):
         metrics["g_total"], 10 * metrics["g_pixel"] + 2 * metrics["g_motion"], rtol=1e-6
     )
     chex.assert_trees_all_equal(after.networks["discriminator"], state.networks["discriminator"])
+    # A mean of absolute values has a gradient of 1 / N everywhere.
+    root = np.sqrt(batch["frames"].size)
+    np.testing.assert_allclose(metrics["g_pixel_gradient_norm"], 10 / root, rtol=1e-3)
+    np.testing.assert_allclose(metrics["g_motion_gradient_norm"], 2 / root, rtol=1e-3)
 
     image, real = (batch[k].astype(np.float32) / 127.5 - 1 for k in ("example_image", "frames"))
     maker = state.networks["vg_net"]
