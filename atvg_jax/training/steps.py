@@ -28,6 +28,7 @@ from atvg_jax.models import ATNetSingle, VGOutput
 from atvg_jax.training import losses, scores
 from atvg_jax.training.memory import Memory
 from atvg_jax.training.state import NetworkState, TrainState
+from atvg_jax.training.terms import by_term, term_norms, weighted_sum
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -204,6 +205,11 @@ def make_vg_step(
     steps against the discriminator as it is after that. The generator's forward pass runs once:
     its frames serve both, and its gradient is pulled back through the pass already made.
 
+    Besides the terms, metrics have the norms of the networks' gradients (``g_gradient_norm``,
+    ``d_gradient_norm``) and what each weighed term brings: ``TERM_gradient_norm``, for the
+    generator's terms by the frames it made, for the discriminator's by what its two heads share.
+    It costs one more pass back through the discriminator to the frames.
+
     Args:
         generator: VGNet.
         discriminator: Discriminator.
@@ -256,7 +262,7 @@ def make_vg_step(
                     discriminator, params, stats, frames, example, train=train, method="features"
                 )
                 terms |= judged(params, hidden[kind], kind)
-            total = _weighted_sum(terms, judge_scale)
+            total = weighted_sum(terms, judge_scale)
             return total, ({**terms, "d_total": total}, stats, hidden)
 
         metrics: Metrics = {}
@@ -267,7 +273,7 @@ def make_vg_step(
             )(judging.params)
             for kind, seen in hidden.items():
                 terms_of = functools.partial(judged, judging.params, kind=kind)
-                squares |= _by_term(terms_of, judge_scale, seen)[2]
+                squares |= by_term(terms_of, judge_scale, seen)[2]
             gradients, judging_stats = _mean_over_devices((gradients, judging_stats), axis_name)
             metrics["d_gradient_norm"] = optax.tree.norm(gradients)
             judging = _updated(judging, optimizer_d, gradients, judging_stats)
@@ -299,13 +305,13 @@ def make_vg_step(
         scale["g_motion"] = weights.motion
         # Attention enters the loss as a constant, so nothing is pulled back through it but what it
         # does to the frames.
-        terms, to_made, of_terms = _by_term(of_pictures, scale, made.frames, made.motion)
+        terms, to_made, of_terms = by_term(of_pictures, scale, made.frames, made.motion)
         if weights.judged:
-            more, also_to_made, more_squares = _by_term(of_judge, scale, made.frames, made.motion)
+            more, also_to_made, more_squares = by_term(of_judge, scale, made.frames, made.motion)
             terms, of_terms = terms | more, of_terms | more_squares
             to_made = jax.tree.map(jnp.add, to_made, also_to_made)
         squares |= of_terms
-        terms["g_total"] = _weighted_sum(terms, scale)
+        terms["g_total"] = weighted_sum(terms, scale)
         zeros = jax.tree.map(jnp.zeros_like, made)
         (gradients,) = pull_back(zeros._replace(frames=to_made[0], motion=to_made[1]))
         gradients, maker_stats = _mean_over_devices((gradients, maker_stats), axis_name)
@@ -314,7 +320,7 @@ def make_vg_step(
         metrics["attention"] = made.attention.mean()
         maker = _updated(maker, optimizer_g, gradients, maker_stats)
         networks = {"vg_net": maker, "discriminator": judging}
-        metrics = _mean_over_devices(metrics, axis_name) | _term_norms(squares, axis_name)
+        metrics = _mean_over_devices(metrics, axis_name) | term_norms(squares, axis_name)
         return TrainState(state.step + 1, networks), metrics
 
     return step
@@ -367,43 +373,3 @@ def make_vg_eval(generator: nn.Module, discriminator: nn.Module) -> Evaluation:
         return metrics, made._asdict()
 
     return evaluate
-
-
-def _weighted_sum(terms: Metrics, scale: Mapping[str, Array | float]) -> Array:
-    return jnp.sum(jnp.stack([scale[name] * term for name, term in terms.items()]))
-
-
-def _by_term(
-    terms_of: Callable[..., Metrics], scale: Mapping[str, Array | float], *inputs: Array
-) -> tuple[Metrics, Any, Metrics]:
-    """The gradient of a weighted sum of terms, and how much of it each term brings.
-
-    Args:
-        terms_of: function of ``inputs`` to terms by name.
-        scale: weight of each; one that is the number 0 costs nothing.
-        inputs: what is differentiated by.
-
-    Returns:
-        the terms, the sum's gradient like ``inputs``, and the squared norm of each term's part.
-    """
-    terms, pull_back = jax.vjp(terms_of, *inputs)
-    total = jax.tree.map(jnp.zeros_like, inputs)
-    squares = {}
-    for name in terms:
-        if isinstance(scale[name], float) and scale[name] == 0:
-            continue
-        one = {
-            other: jnp.asarray(scale[name] if other == name else 0.0, x.dtype)
-            for other, x in terms.items()
-        }
-        gradient = pull_back(one)
-        squares[name] = optax.tree.norm(gradient, squared=True)
-        total = jax.tree.map(jnp.add, total, gradient)
-    return terms, total, squares
-
-
-def _term_norms(squares: Metrics, axis_name: str | None) -> Metrics:
-    """Norms over the whole batch, of which every device has some examples and their mean."""
-    devices = lax.axis_size(axis_name) if axis_name else 1
-    squares = _mean_over_devices(squares, axis_name)
-    return {f"{name}_gradient_norm": jnp.sqrt(x / devices) for name, x in squares.items()}
