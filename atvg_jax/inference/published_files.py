@@ -61,7 +61,8 @@ def write(model: model_directory.Model, folder: str | os.PathLike[str]) -> dict[
         File by place in the model directory.
 
     Raises:
-        InputError: the model is not of the published size, or a file cannot be written.
+        InputError: the model is not of the published size or without attention, or a file cannot
+            be written.
     """
     names = {ours: name for name, (ours, _) in published.NETWORKS.items()}
     state_dicts = {}
@@ -71,6 +72,11 @@ def write(model: model_directory.Model, folder: str | os.PathLike[str]) -> dict[
             raise InputError(
                 f"the published definition of {names[config.name]} has one size, and this {slot} "
                 f"is of width {width:g}: only models of width 1 go back to PyTorch"
+            )
+        if not config.settings.get("attention", True):
+            raise InputError(
+                f"the published definition of {names[config.name]} blends by attention, which this "
+                "model was trained without: its frames would not be the same"
             )
         name = names[config.name]
         state_dicts[slot] = name, published.to_state_dict(name, model.variables[slot])

@@ -1,5 +1,6 @@
 """Published checkpoints to a model directory and back, by the command line."""
 
+import dataclasses
 import json
 import sys
 import zlib
@@ -119,9 +120,13 @@ def test_entries_that_are_wrong_are_named(small, tmp_path, basis_folder):
         assert part in str(caught.value)
 
 
-def test_other_sizes_do_not_go_back(tmp_path, model):
+def test_what_the_published_definitions_are_not_does_not_go_back(tmp_path, model):
     with pytest.raises(InputError, match="width 1"):
         published_files.write(model, tmp_path / "torch")
+    unblended = model_directory.NetworkConfig("vg_net", {"attention": False})
+    other = dataclasses.replace(model, networks={"vg_net": unblended})
+    with pytest.raises(InputError, match="blends by attention"):
+        published_files.write(other, tmp_path / "torch")
     assert not list(tmp_path.iterdir())
 
 
