@@ -1,16 +1,12 @@
-"""Data parallelism: any number of devices takes the same step, and mistakes are told early."""
+"""Data parallelism: arrays on devices, one compilation, and mistakes that are told early."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from atvg_jax import models
 from atvg_jax.errors import InputError
+from atvg_jax.training import parallel
 from atvg_jax.training.parallel import AXIS, Devices
-from atvg_jax.training.state import init_at_state
-from atvg_jax.training.steps import make_at_step
 
 
 def test_arrays_go_to_the_devices_and_back():
@@ -37,6 +33,26 @@ def test_uneven_batches_and_missing_devices_are_errors_with_the_numbers():
         Devices(64)
     with pytest.raises(InputError, match=r"batch of 6 .* 4 devices"):
         Devices(4).shard({"x": np.zeros((6, 2))})
+
+
+def test_processes_are_found_by_the_environment_or_the_user_is_told(monkeypatch):
+    asked = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: asked.append(given))
+    for name, value in zip(
+        (parallel.ADDRESS, parallel.COUNT, parallel.NUMBER), ("host:1234", "8", "3"), strict=True
+    ):
+        monkeypatch.setenv(name, value)
+    parallel.connect()
+    monkeypatch.delenv(parallel.ADDRESS)  # SLURM and Cloud TPUs tell JAX by themselves
+    parallel.connect()
+    assert asked == [("host:1234", 8, 3), ()]
+
+    def alone(*_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", alone)
+    with pytest.raises(InputError, match=r"--distributed: .*launch/.*JAX_NUM_PROCESSES"):
+        parallel.connect()
 
 
 def test_prefetch_keeps_order_and_tags():
@@ -68,44 +84,3 @@ def test_a_step_is_traced_once_and_a_second_trace_is_an_error():
     assert len(set(draws)) == 8, "every device and step draws its own numbers"
     with pytest.raises(RuntimeError, match="twice"):
         run(state, devices.shard({"x": np.ones((2, 3), np.float32)}), root)
-
-
-@pytest.fixture(scope="module")
-def at_problem():
-    model = models.create("at_net", {"width": 1 / 32})
-    optimizer = optax.sgd(0.1)  # parameters then differ by exactly the gradients
-    rng = np.random.default_rng(0)
-    components = np.linalg.qr(rng.standard_normal((136, 6)))[0].astype(np.float32)
-    batches = [
-        {
-            "mfcc": rng.standard_normal((4, 3, 28, 12)).astype(np.float32),
-            "landmarks": rng.standard_normal((4, 3, 136)).astype(np.float32),
-            "example_landmark": rng.standard_normal((4, 136)).astype(np.float32),
-        }
-        for _ in range(2)
-    ]
-    state = jax.device_get(init_at_state(model, optimizer, jax.random.key(0)))
-    mean = jnp.zeros(136)
-    step = make_at_step(model, optimizer, mean, components, AXIS, frozen_statistics=True)
-    return step, state, batches
-
-
-def test_any_number_of_devices_takes_the_same_steps(at_problem):
-    step, state, batches = at_problem
-    ends, losses = [], []
-    for count in (1, 2, 4):
-        devices = Devices(count)
-        run = devices.train_step(step)
-        there = devices.replicate(state)
-        for n, batch in enumerate(batches):
-            key = jax.random.fold_in(jax.random.key(0), n)
-            there, metrics = run(there, devices.shard(batch), key)
-        ends.append(devices.unreplicate(there))
-        losses.append(float(metrics["loss"][0]))
-    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), ends[0], state)
-    assert max(jax.tree.leaves(moved.networks["at_net"].params)) > 1e-4
-    for other in ends[1:]:
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ends[0], other
-        )
-    np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
