@@ -39,7 +39,9 @@ def test_the_report_holds_every_number_and_what_failed(tmp_path):
         "python": "3", "versions": {"jax": "1.2.3"},
     }  # fmt: skip
     lines = report.table([whole, alone, failed]).splitlines()
-    assert "500.0 [400.0-600.0]     64.0  2000.0 [1900.0-2100.0]  4.00 [3.90-4.10]" in lines[1]
+    assert (
+        "500.0 [400.0-600.0]     64.0  2000.0 [1900.0-2100.0]        4.00 [3.90-4.10]" in lines[1]
+    )
     assert "128.0" in lines[2]
     assert lines[3].endswith("killed")
     report.write(tmp_path / "out", environment, {"rounds": 3}, [whole, alone, failed])
