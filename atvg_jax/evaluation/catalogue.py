@@ -25,6 +25,7 @@ METRICS: dict[str, Metric] = {
     "psnr": Metric(
         "PSNR", "dB", 2, "higher", "peak signal-to-noise ratio in colour; equal frames have 58.92"
     ),
+    "psnr_mouth": Metric("PSNR mouth", "dB", 2, "higher", "the same, in a box around the mouth"),
     "ssim_gaussian": Metric(
         "SSIM", "", 4, "higher", "structural similarity, Gaussian window of 11 x 11, sigma 1.5"
     ),

@@ -200,7 +200,7 @@ class _SystemJudge:
             shown = np.broadcast_to(still, real.shape)
         shown = np.ascontiguousarray(shown[:count])
         self._done = start + count
-        self._compare(real, shown)
+        self._compare(real, shown, self._real_places[start : start + count])
         if self._settings.lpips is not None:
             self._keep("lpips", _lpips(self._settings.lpips)(real, shown))
         if self._settings.fid is not None:
@@ -218,17 +218,19 @@ class _SystemJudge:
             self._real_landmarks.append(found[:count])
             self._landmarks.append(self._points(start, shown, found[:count]))
 
-    def _compare(self, real: Frames, shown: Frames) -> None:
-        """Scores frames against the real ones, pixel by pixel."""
-        error = np.zeros(len(real))
+    def _compare(self, real: Frames, shown: Frames, places: FloatArray) -> None:
+        """Scores frames against the real ones, whose landmarks tell where the mouth is."""
+        error, mouth = np.zeros(len(real)), np.zeros(len(real))
         similar = {"gaussian": np.ones(len(real)), "uniform": np.ones(len(real))}
         legacy = np.full(len(real), metrics.LEGACY_EQUAL)
         if self._name != GROUND_TRUTH:
             error = metrics.mean_squared_error(real, shown)
+            mouth = metrics.mouth_squared_error(real, shown, places)
             similar = {window: metrics.ssim(real, shown, window) for window in similar}
             legacy = metrics.legacy_psnr(real, shown)
-        error = np.maximum(error, SMALLEST_ERROR)
-        self._keep("psnr", 10 * np.log10(metrics.PEAK**2 / error))
+        for name, squares in (("psnr", error), ("psnr_mouth", mouth)):
+            squares = np.maximum(squares, SMALLEST_ERROR)
+            self._keep(name, 10 * np.log10(metrics.PEAK**2 / squares))
         for window, values in similar.items():
             self._keep(f"ssim_{window}", values)
         self._keep("legacy_psnr", legacy)

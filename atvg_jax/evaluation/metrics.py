@@ -20,7 +20,8 @@ from atvg_jax.features.landmarks import mouth_opening
 
 __all__ = [
     "MouthAgreement", "cpbd", "identity_similarity", "jitter", "landmark_distance",
-    "legacy_landmark_distance", "legacy_psnr", "mouth_agreement", "mouth_opening", "psnr", "ssim",
+    "legacy_landmark_distance", "legacy_psnr", "mouth_agreement", "mouth_opening", "mouth_psnr",
+    "psnr", "ssim",
 ]  # fmt: skip
 
 FloatArray = npt.NDArray[np.float64]
@@ -65,6 +66,50 @@ def mean_squared_error(real: npt.ArrayLike, generated: npt.ArrayLike) -> FloatAr
     a, b = _pair(real, generated)
     squares = np.square(a.astype(np.int32) - b)
     return np.asarray(squares.mean(axis=(-3, -2, -1), dtype=np.float64))
+
+
+def mouth_psnr(
+    real: npt.ArrayLike, generated: npt.ArrayLike, landmarks: npt.ArrayLike
+) -> FloatArray:
+    """Peak signal-to-noise ratio of the mouth alone, in dB.
+
+    Args:
+        real: (T, H, W, 3) uint8.
+        generated: the same shape.
+        landmarks: (T, 68, 2) pixels of the real frames: the mouth is a box around points 48 to 67,
+            a quarter of the distance of the eyes wider on every side.
+
+    Returns:
+        (T,) float64; infinite for equal mouths, NaN where the box is outside of the frame.
+    """
+    return _decibels(mouth_squared_error(real, generated, landmarks))
+
+
+def mouth_squared_error(
+    real: npt.ArrayLike, generated: npt.ArrayLike, landmarks: npt.ArrayLike
+) -> FloatArray:
+    """(T,) mean squared difference in the box of ``mouth_psnr``."""
+    a, b = _pair(real, generated)
+    points = np.asarray(landmarks, np.float64)
+    if a.ndim != 4 or points.shape != (len(a), POINTS, 2):
+        raise ValueError(f"landmarks of frames {a.shape} are (T, 68, 2), not {points.shape}")
+    low, high = _mouth_boxes(points)
+    limit = (a.shape[2], a.shape[1])
+    low, high = (np.clip(corner, 0, limit).astype(int) for corner in (low, high))
+    values = np.full(len(a), np.nan)
+    for frame, ((left, top), (right, bottom)) in enumerate(zip(low, high, strict=True)):
+        if right > left and bottom > top:
+            box = np.s_[frame, top:bottom, left:right]
+            values[frame] = mean_squared_error(a[box], b[box])
+    return values
+
+
+def _mouth_boxes(points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(T, 2) left top and right bottom corners around mouths, the last column and row excluded."""
+    eyes = points[:, 42:48].mean(axis=1) - points[:, 36:42].mean(axis=1)
+    margin = np.linalg.norm(eyes, axis=-1)[:, None] / 4
+    low = np.floor(points[:, MOUTH].min(axis=1) - margin)
+    return low, np.ceil(points[:, MOUTH].max(axis=1) + margin) + 1
 
 
 def _decibels(error: FloatArray) -> FloatArray:
@@ -259,10 +304,7 @@ def jitter(frames: npt.ArrayLike, landmarks: npt.ArrayLike) -> FloatArray:
             f"landmarks of {len(pictures)} frames are ({len(pictures)}, 68, 2), not {points.shape}"
         )
     height, width = pictures.shape[1:3]
-    eyes = points[:, 42:48].mean(axis=1) - points[:, 36:42].mean(axis=1)
-    margin = np.linalg.norm(eyes, axis=-1)[:, None] / 4
-    low = np.floor(points[:, MOUTH].min(axis=1) - margin)
-    high = np.ceil(points[:, MOUTH].max(axis=1) + margin) + 1
+    low, high = _mouth_boxes(points)
     values = np.zeros(max(0, len(pictures) - 1))
     for frame in range(len(values)):
         left, top = np.clip(low[frame : frame + 2].min(axis=0), 0, (width, height)).astype(int)

@@ -52,6 +52,8 @@ def test_systems_and_references(crops, noisy):
     # Frame 0 is the portrait; the mean is over single frames, across the chunks.
     real, made = crops.pictures[1:], noisy.pictures[1:]
     assert system["psnr"] == pytest.approx(metrics.psnr(real, made).mean())
+    mouths = metrics.mouth_psnr(real, made, crops.landmarks[1:])
+    assert system["psnr_mouth"] == pytest.approx(mouths.mean())
     assert system["ssim_gaussian"] == pytest.approx(metrics.ssim(real, made).mean())
     assert system["ssim_uniform"] == pytest.approx(metrics.ssim(real, made, "uniform").mean())
     assert system["legacy_psnr"] == pytest.approx(metrics.legacy_psnr(real, made).mean())

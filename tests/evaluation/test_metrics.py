@@ -29,6 +29,26 @@ def test_psnr(pair):
     assert metrics.psnr(black, black) == np.inf
 
 
+def test_mouth_psnr(pair):
+    points = np.zeros((2, 68, 2))
+    # Eyes 40 apart, so a margin of 10 around a mouth from (50, 80) to (70, 90).
+    points[:, 36:42], points[:, 42:48] = (40, 50), (80, 50)
+    points[:, 48:68] = (60, 85)
+    points[:, 48], points[:, 54] = (50, 80), (70, 90)
+    boxes = [image[:, 70:101, 40:81] for image in pair]
+    expected = [peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(*boxes, strict=True)]
+    np.testing.assert_allclose(metrics.mouth_psnr(*pair, points), expected, rtol=1e-12)
+    # At the edge of the frame what lies in it counts, beyond it nothing does.
+    points[0] += (100, 0)
+    points[1] += (60, 30)
+    edge = metrics.mouth_psnr(*pair, points)
+    assert np.isnan(edge[0])
+    inside = peak_signal_noise_ratio(pair[0][1, 100:, 100:], pair[1][1, 100:, 100:], data_range=255)
+    assert edge[1] == pytest.approx(inside)
+    with pytest.raises(ValueError, match="landmarks"):
+        metrics.mouth_psnr(*pair, points[:1])
+
+
 @pytest.mark.parametrize(
     ("window", "settings"),
     [
