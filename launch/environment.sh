@@ -41,7 +41,7 @@ prepare_environment() {
     "$python" -m venv --clear .venv
   fi
   stamp=.venv/installed-$(basename "$requirements")
-  wanted=$(cat "$requirements" launch/quickstart.txt constraints.txt | cksum)
+  wanted=$(cat "$requirements" launch/*.txt constraints.txt | cksum)
   if [[ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]]; then
     say "installing $requirements into .venv"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"

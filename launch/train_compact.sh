@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Trains the model in atvg_jax/pretrained/compact again: bash launch/train_compact.sh CLIPS
+# CLIPS is a folder of videos, its clips.csv files telling people, splits and offsets of the sound.
+# Run it again to go on where it was stopped. Everything is in the folder that OUT names
+# (runs/compact); what it learned is scored on the test people at the end.
+
+# shellcheck source=launch/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+clips=${1:-}
+[[ -n $clips ]] || fail "which clips? bash launch/train_compact.sh CLIPS"
+out=${OUT:-runs/compact}
+boost=${BOOST:-1.0}
+
+prepare_environment launch/train.txt
+
+mkdir -p "$out"
+if [[ ! -f $out/offsets.jsonl ]]; then
+  say "preparing $clips, and finding out whose sound is late"
+  python -m data_prep.build --corpus=folder --source="$clips" --out="$out/data"
+  cp "$out/data/sync.jsonl" "$out/offsets.part" && mv "$out/offsets.part" "$out/offsets.jsonl"
+fi
+say "preparing again what was out of sync"
+python -m data_prep.build --corpus=folder --source="$clips" --out="$out/data" \
+  --offsets="$out/offsets.jsonl"
+
+say "training AT-net (speech to landmarks)"
+python -m atvg_jax.train --config=configs/at_net.py:compact --workdir="$out/at" \
+  --config.data="$out/data"
+say "training VG-net (landmarks to frames)"
+python -m atvg_jax.train --config=configs/vg_net.py:compact,no_discriminator \
+  --workdir="$out/vg" --config.data="$out/data"
+
+say "joining both into a model"
+rm -rf "$out/model"
+python -m atvg_jax.export --at="$out/at" --vg="$out/vg" --checkpoint=best --weights=float16 \
+  --boost="$boost" --out="$out/model"
+
+say "scoring it on people that it has never seen"
+rm -rf "$out/scores"
+python -m atvg_jax.evaluate --model="$out/model" --data="$out/data" --split=test \
+  --baseline_train="$out/data" --out="$out/scores"
+say "done: $out/model, $out/scores/index.html"
