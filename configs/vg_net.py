@@ -38,11 +38,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.discriminator = ConfigDict({"width": 1.0})
     # Weights of the generator's terms; landmark also weighs the discriminator's regression.
     c.loss = ConfigDict({"pixel": 10.0, "adversarial": 1.0, "landmark": 1.0, "dynamic": True})
-    # Not in the paper, for short trainings: a loss of the motion map's own, what the pixels of the
-    # mouth count more than others, and first steps in which the motion loss alone trains.
-    c.loss.motion = 0.0
+    # Not in the paper, for short trainings: what the pixels of the mouth count more than others.
     c.loss.mouth = 0.0
-    c.loss.delay = 0
 
     # Data: a folder that data_prep.build made; T frames a window.
     c.data = ""
@@ -115,9 +112,6 @@ def _compact(c: ConfigDict) -> None:
 def _no_attention(c: ConfigDict) -> None:
     c.model.attention = False
     c.loss.dynamic = False
-    # The motion map is the frame: its loss is the pixel loss.
-    c.loss.motion = 0.0
-    c.loss.delay = 0
 
 
 def _no_dynamic_loss(c: ConfigDict) -> None:

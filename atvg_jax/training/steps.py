@@ -46,24 +46,15 @@ class LossWeights:
         adversarial: of the generator's adversarial term; 0 for none.
         landmark: of every landmark regression term; 0 for a plain discriminator.
         dynamic: weigh pixels by attention; False is a plain absolute error.
-        motion: of the plain absolute error of the motion map itself; 0 as published. Where
-            attention is near 0 the published loss hardly reaches the motion map, and attention
-            falls to 0 in the first steps, before there is motion worth showing; this teaches
-            motion meanwhile, so that a short training gets anywhere.
-        mouth: what the pixels of the mouth count more than others, in pixel and motion term; 0 as
-            published. The mouth is a tenth of the picture, and what else moves is mostly the head,
-            which no input tells.
-        delay: steps in which the motion term alone trains the generator, so that attention is first
-            judged when there is motion to show.
+        mouth: what the pixels of the mouth count more than others; 0 as published. The mouth is a
+            tenth of the picture, and what else moves is mostly the head, which no input tells.
     """
 
     pixel: float = 10.0
     adversarial: float = 1.0
     landmark: float = 1.0
     dynamic: bool = True
-    motion: float = 0.0
     mouth: float = 0.0
-    delay: int = 0
 
     @property
     def judged(self) -> bool:
@@ -278,14 +269,12 @@ def make_vg_step(
             metrics["d_gradient_norm"] = optax.tree.norm(gradients)
             judging = _updated(judging, optimizer_d, gradients, judging_stats)
 
-        def of_pictures(frames: Array, motion: Array) -> Metrics:
+        def of_pictures(frames: Array) -> Metrics:
             attention = made.attention if weights.dynamic else jnp.full_like(made.attention, 0.5)
             pixel = losses.dynamic_pixel_loss(frames, real, attention, of_pixels).mean()
-            if not weights.motion:
-                return {"g_pixel": pixel}
-            return {"g_pixel": pixel, "g_motion": (jnp.abs(motion - real) * of_pixels).mean()}
+            return {"g_pixel": pixel}
 
-        def of_judge(frames: Array, motion: Array) -> Metrics:
+        def of_judge(frames: Array) -> Metrics:
             # The statistics that this call would leave behind are dropped: the discriminator has
             # already seen these very frames in its own step.
             (logits, seen), _ = judge(judging.params, judging.batch_stats, frames, example)
@@ -294,26 +283,22 @@ def make_vg_step(
                 "g_landmark": losses.landmark_loss(seen, landmarks).mean(),
             }
 
-        scale: dict[str, Array | float] = {
+        scale = {
             "g_pixel": weights.pixel,
             "g_adversarial": weights.adversarial,
             "g_landmark": weights.landmark,
         }
-        if weights.delay:
-            on = (state.step >= weights.delay).astype(jnp.float32)
-            scale = {name: on * weight for name, weight in scale.items()}
-        scale["g_motion"] = weights.motion
         # Attention enters the loss as a constant, so nothing is pulled back through it but what it
         # does to the frames.
-        terms, to_made, of_terms = by_term(of_pictures, scale, made.frames, made.motion)
+        terms, to_made, of_terms = by_term(of_pictures, scale, made.frames)
         if weights.judged:
-            more, also_to_made, more_squares = by_term(of_judge, scale, made.frames, made.motion)
+            more, also_to_made, more_squares = by_term(of_judge, scale, made.frames)
             terms, of_terms = terms | more, of_terms | more_squares
             to_made = jax.tree.map(jnp.add, to_made, also_to_made)
         squares |= of_terms
         terms["g_total"] = weighted_sum(terms, scale)
         zeros = jax.tree.map(jnp.zeros_like, made)
-        (gradients,) = pull_back(zeros._replace(frames=to_made[0], motion=to_made[1]))
+        (gradients,) = pull_back(zeros._replace(frames=to_made[0]))
         gradients, maker_stats = _mean_over_devices((gradients, maker_stats), axis_name)
         metrics |= terms
         metrics["g_gradient_norm"] = optax.tree.norm(gradients)
