@@ -90,8 +90,11 @@ def open_media(path: PathLike) -> Iterator[Any]:
             metadata_errors="replace",
         )
     try:
-        if video_stream(container) is None and audio_stream(container) is None:
+        streams = [video_stream(container), audio_stream(container)]
+        if streams == [None, None]:
             raise unreadable(path, "there is neither video nor sound in it")
+        if any(stream is not None and stream.codec_context is None for stream in streams):
+            raise unreadable(path, "nothing is known that decodes what is in it")
         yield container
     finally:
         container.close()

@@ -409,6 +409,7 @@ def read_all(path):
         "zeros",
         "bits",
         "playlist",
+        "codec",
     ],
 )
 def test_broken_files_are_named_in_one_line(tmp_path, kind):
@@ -423,6 +424,9 @@ def test_broken_files_are_named_in_one_line(tmp_path, kind):
         if kind == "bits":
             for place in rng.integers(len(data) // 4, len(data), 100):
                 data[place] ^= 0xFF
+        if kind == "codec":  # the four letters that name it in the description of the pictures
+            at = data.index(b"stsd") + 16
+            data[at : at + 4] = b"zzzz"
         content = {
             "empty": b"",
             "text": b"This is no video.\n" * 50,
