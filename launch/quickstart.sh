@@ -10,6 +10,6 @@ out=${OUT:-runs/quickstart}
 prepare_environment launch/quickstart.txt
 
 say "synthesizing with the model in atvg_jax/pretrained/compact"
-python -m atvg_jax.synthesize --image=atvg_jax/assets/astronaut.jpg \
+python -m atvg_jax.synthesize --image=atvg_jax/assets/hopper.jpg \
   --audio=atvg_jax/assets/speech.flac --out="$out/talk.mp4" --visualise
 say "done: $(realpath "$out/talk.mp4")"

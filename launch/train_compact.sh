@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 clips=${1:-}
 [[ -n $clips ]] || fail "which clips? bash launch/train_compact.sh CLIPS"
 out=${OUT:-runs/compact}
-boost=${BOOST:-1.0}
+boost=${BOOST:-1.4} # of what AT-net hears: so much as to move like people of the validation split
 
 prepare_environment launch/train.txt
 
@@ -33,7 +33,7 @@ python -m atvg_jax.train --config=configs/vg_net.py:compact,no_discriminator \
 
 say "joining both into a model"
 rm -rf "$out/model"
-python -m atvg_jax.export --at="$out/at" --vg="$out/vg" --checkpoint=best --weights=float16 \
+python -m atvg_jax.export --at="$out/at" --vg="$out/vg" --weights=float16 \
   --boost="$boost" --out="$out/model"
 
 say "scoring it on people that it has never seen"

@@ -30,6 +30,6 @@ def test_the_command_prints_the_rates(data, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["reader", *flags])
     reader.main()
     shown = capsys.readouterr().out
-    assert "vg_net: 2 clips, 2 windows of 16 frames" in shown
+    assert "vg_net: 2 clips, 5 windows of 8 frames" in shown
     assert "1 thread(s):" in shown
     assert "windows/s a core" in shown

@@ -3,6 +3,7 @@
 import jax
 import pytest
 from jax._src import monitoring
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
 from atvg_jax import compilation_cache
 from atvg_jax.training import loop
@@ -42,10 +43,13 @@ def test_a_run_compiles_its_step_once_and_keeps_it_on_disk(tmp_path, monkeypatch
     settings.update({"data": str(tiny_dataset.write(tmp_path / "data")), "steps": 4, "frames": 4})
     settings.update({"eval_every": 0, "checkpoint_every": 0, "log_every": 4, "devices": 1})
     try:
+        # A cache that an earlier test has opened stays open in this process whatever the setting.
+        jax_cache.reset_cache()
         jax.config.update("jax_compilation_cache_dir", None)
         loop.train_and_evaluate(settings.lock(), tmp_path / "run")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+        jax_cache.reset_cache()
     # The second step already runs what the first has compiled, and so do all others.
     assert len(after_step) == 4
     assert after_step[1] == after_step[3], compiled[after_step[1] :]

@@ -1,0 +1,37 @@
+"""The model that comes with the project."""
+
+import numpy as np
+import pytest
+
+from atvg_jax import assets
+from atvg_jax.features import faces, images, video
+from atvg_jax.features.landmarks import mouth_opening
+from atvg_jax.inference.talking_face import BUNDLED_MODEL, TalkingFace
+
+SECONDS = 3
+
+
+@pytest.fixture(scope="module")
+def face():
+    return TalkingFace.load()
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return faces.align(images.read_image(assets.portrait_path("hopper")))
+
+
+def test_it_is_small_and_holds_no_pickle():
+    files = list(BUNDLED_MODEL.iterdir())
+    assert sum(file.stat().st_size for file in files) < 20e6
+    assert {file.suffix for file in files} == {".json", ".npz", ".safetensors"}
+
+
+def test_its_lips_move_with_speech_and_rest_in_silence(face, portrait):
+    speech = video.read_waveform(assets.speech_path())[: SECONDS * 16000]
+    spoken = face.synthesize(portrait, speech, 16000)
+    silent = face.synthesize(portrait, np.zeros_like(speech), 16000)
+    assert mouth_opening(spoken.landmarks).std() > 3 * mouth_opening(silent.landmarks)[5:].std()
+    # What moves in the frames is the mouth, not the forehead and the eyes.
+    moved = spoken.frames.astype(float).std(axis=0).mean(axis=-1)
+    assert moved[80:115, 40:90].mean() > 4 * moved[:64].mean()
