@@ -16,7 +16,7 @@ from scipy.ndimage import correlate1d, uniform_filter1d
 
 from atvg_jax.evaluation.identity import identity_similarity
 from atvg_jax.evaluation.sharpness import cpbd, grey
-from atvg_jax.features.landmarks import mouth_opening
+from atvg_jax.features.landmarks import MOUTH, mouth_opening
 
 __all__ = [
     "MouthAgreement", "cpbd", "identity_similarity", "jitter", "landmark_distance",
@@ -27,7 +27,6 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 
 PEAK = 255.0
-MOUTH = slice(48, 68)
 POINTS = 68
 
 # Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004: constants of SSIM.

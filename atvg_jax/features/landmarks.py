@@ -30,14 +30,16 @@ from atvg_jax.features.face_shape import (
 from atvg_jax.whole_files import written_whole
 
 __all__ = [
-    "COMPONENTS", "FLIP_PERMUTATION", "LANDMARK_SCALE", "LandmarkBasis", "LandmarkNormaliser",
-    "bundled_face_shape", "from_model", "mouth_opening", "procrustes", "to_model",
+    "COMPONENTS", "FLIP_PERMUTATION", "LANDMARK_SCALE", "MOUTH", "LandmarkBasis",
+    "LandmarkNormaliser", "bundled_face_shape", "from_model", "mouth_opening", "procrustes",
+    "to_model",
 ]  # fmt: skip
 
 FloatArray = npt.NDArray[np.float32]
 
 LANDMARK_SCALE = 5.0  # published: landmarks are multiplied by 5 before use
 COORDINATES = 2 * POINTS
+MOUTH = slice(48, 68)  # outer lips, 48 to 59, and inner lips, 60 to 67
 COMPONENTS = 6  # published: AT-net predicts six
 PUBLISHED_BOOST = (1.0, 2.2, 2.4, 2.6, 2.8, 3.0)
 LAYOUT_VERSION = 1

@@ -11,7 +11,7 @@ import optax
 
 from atvg_jax import models
 from atvg_jax.errors import InputError
-from atvg_jax.features.landmarks import LandmarkBasis
+from atvg_jax.features.landmarks import MOUTH, LandmarkBasis
 from atvg_jax.training import losses, mouths, parallel, steps
 from atvg_jax.training.initialisation import with_whitened_landmarks
 from atvg_jax.training.memory import Memory
@@ -23,7 +23,6 @@ LANDMARK_SAMPLE = 4000  # frames by which an initialisation is fitted to the dat
 SampleLandmarks = Callable[[int], np.ndarray]
 SCHEDULES = ("constant", "linear", "cosine")
 # iBUG numbering.
-_MOUTH = slice(48, 68)
 _INNER_LIPS = (62, 66)
 _EYE_CORNERS = (36, 45)
 
@@ -220,7 +219,7 @@ def mouth_error(landmarks: jax.Array, target: jax.Array) -> jax.Array:
         (B,).
     """
     a, b = _points(landmarks), _points(target)
-    difference = a[..., _MOUTH, :] - b[..., _MOUTH, :]
+    difference = a[..., MOUTH, :] - b[..., MOUTH, :]
     difference -= difference.mean(axis=-2, keepdims=True)
     distance = jnp.linalg.norm(difference, axis=-1).mean(axis=-1)
     return (100 * distance / _eye_distance(b)).mean(axis=-1)

@@ -6,11 +6,12 @@ import numpy as np
 import optax
 from jax import lax
 
+from atvg_jax.features.landmarks import MOUTH
+
 Array = jax.Array
 
 # The pixel loss weighs a pixel by its attention plus this, so that still pixels count too.
 ATTENTION_FLOOR = 0.5
-MOUTH_POINTS = range(48, 68)
 # Weight of a mouth point's y before squaring, hence 10,000 in the square.
 MOUTH_Y_WEIGHT = 100.0
 
@@ -23,9 +24,9 @@ MOUTH_EDGE = 6.0  # pixels over which the weight of the mouth falls off
 
 def landmark_weights() -> np.ndarray:
     """(136,) weights of x0, y0, x1, y1, ...: 100 on the y of the 20 mouth points, 1 elsewhere."""
-    weights = np.ones(136, np.float32)
-    weights[[2 * point + 1 for point in MOUTH_POINTS]] = MOUTH_Y_WEIGHT
-    return weights
+    weights = np.ones((68, 2), np.float32)
+    weights[MOUTH, 1] = MOUTH_Y_WEIGHT
+    return weights.ravel()
 
 
 def component_loss(predicted: Array, target: Array) -> Array:

@@ -8,9 +8,10 @@ import numpy as np
 from atvg_jax.errors import InputError
 from atvg_jax.features import faces
 from atvg_jax.features.face_shape import bundled_face_shape
+from atvg_jax.features.landmarks import MOUTH
+from atvg_jax.training import samples
 
 FRAMES_JUDGED = 4  # of each window, evenly spread: a prediction takes a millisecond or two
-_MOUTH = slice(48, 68)
 
 
 def mouth_distances(batch: Mapping[str, np.ndarray], frames: np.ndarray) -> dict[str, np.ndarray]:
@@ -28,7 +29,7 @@ def mouth_distances(batch: Mapping[str, np.ndarray], frames: np.ndarray) -> dict
         return {}
     count = frames.shape[1]
     times = np.unique(np.linspace(0, count - 1, FRAMES_JUDGED).round().astype(int))
-    shown = np.clip(np.nan_to_num(frames[:, times]) * 127.5 + 128, 0, 255).astype(np.uint8)
+    shown = samples.pixels(frames[:, times])
     found: dict[str, list[float]] = {"landmark_distance": [], "static_landmark_distance": []}
     for real, made, portrait in zip(
         batch["frames"][:, times], shown, batch["example_image"], strict=True
@@ -43,7 +44,7 @@ def mouth_distances(batch: Mapping[str, np.ndarray], frames: np.ndarray) -> dict
 
 def _mouth(crop: np.ndarray) -> np.ndarray:
     """(20, 2) the mouth in an aligned crop, about its own middle."""
-    mouth = faces.predict_landmarks(crop, _crop_box())[_MOUTH]
+    mouth = faces.predict_landmarks(crop, _crop_box())[MOUTH]
     return mouth - mouth.mean(axis=0)
 
 

@@ -72,9 +72,9 @@ def _vg_row(batch: Arrays, outputs: Arrays, clip: int, t: int) -> np.ndarray:
     cells = [
         batch["example_image"][clip],
         batch["frames"][clip, t],
-        _pixels(outputs["frames"][clip, t]),
+        pixels(outputs["frames"][clip, t]),
         np.broadcast_to(attention, (*attention.shape[:2], 3)),
-        _pixels(outputs["motion"][clip, t]),
+        pixels(outputs["motion"][clip, t]),
         _face(batch["landmarks"][clip, t]),
     ]
     return np.concatenate(cells, axis=1)
@@ -130,7 +130,7 @@ def _face(shape: np.ndarray) -> np.ndarray:
 def _mouths(target: np.ndarray, made: np.ndarray) -> np.ndarray:
     """Draws two mouths of normalised faces (68, 2), the first in the middle."""
     lips = [(target, drawing.LIPS, _TRUE), (made, drawing.LIPS, _MADE)]
-    return drawing.draw(lips, _SIZE, _MOUTH_ZOOM, centre=target[48:68].mean(axis=0))
+    return drawing.draw(lips, _SIZE, _MOUTH_ZOOM, centre=target[landmarks.MOUTH].mean(axis=0))
 
 
 def _curves(openings: list[np.ndarray]) -> np.ndarray:
@@ -146,6 +146,6 @@ def _curves(openings: list[np.ndarray]) -> np.ndarray:
     return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
 
 
-def _pixels(frame: np.ndarray) -> np.ndarray:
-    """(H, W, 3) in [-1, 1] -> uint8."""
+def pixels(frame: np.ndarray) -> np.ndarray:
+    """Of frames (..., H, W, 3), [-1, 1] -> uint8; what is not a number is grey."""
     return np.clip(np.nan_to_num(frame.astype(np.float32)) * 127.5 + 128, 0, 255).astype(np.uint8)

@@ -10,6 +10,7 @@ from scipy.interpolate import RBFInterpolator
 from scipy.ndimage import map_coordinates, zoom
 
 from atvg_jax import assets
+from atvg_jax.features.landmarks import MOUTH
 
 SIZE = 512
 """Pixels a side of a bundled portrait."""
@@ -18,7 +19,7 @@ _GRID = 32
 """The reshaping is computed at every 1/32 of the picture and interpolated: it is smooth."""
 
 JAW, BROWS, NOSE, NOSE_BASE = slice(0, 17), slice(17, 27), slice(27, 36), slice(31, 36)
-LEFT_EYE, RIGHT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(48, 68)
+LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 """Parts of the 68 iBUG points; left and right as seen in the picture."""
 
 _MIRROR = np.array(
