@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from atvg_jax.evaluation import identity, metrics
 from atvg_jax.evaluation.footage import Footage, Frames
+from atvg_jax.evaluation.sharpness import grey
+from atvg_jax.evaluation.similarity import WINDOW_RADIUS, Windowed, similarity
 from atvg_jax.features import faces
 
 FloatArray = npt.NDArray[np.float64]
@@ -121,9 +123,9 @@ def judge(
             own = identity.identity_descriptors(still, points) if settings.identity else None
             for one in judges.values():
                 one.meet(still, own)
-        found = judges[GROUND_TRUTH].find(start, pictures)
+        seen = _Real(pictures, judges[GROUND_TRUTH].find(start, pictures))
         for name, one in judges.items():
-            one.add(start, pictures, chunk[name], found)
+            one.add(start, seen, chunk[name])
     return [one.scores(clip_id, speaker) for one in judges.values()]
 
 
@@ -138,6 +140,22 @@ def _chunks(clips: Mapping[str, Footage]) -> Iterator[tuple[int, dict[str, Frame
         if not len(chunk[GROUND_TRUTH]):
             return
         yield start, chunk
+
+
+class _Real:
+    """A chunk of the real clip, and what every comparison with it needs, computed once.
+
+    Attributes:
+        pictures: (n, 128, 128, 3) uint8.
+        landmarks: (n, 68, 2) found in them, or None.
+        windows: of each frame.
+        grey: (n, 128, 128) uint8.
+    """
+
+    def __init__(self, pictures: Frames, landmarks: FloatArray | None):
+        self.pictures, self.landmarks = pictures, landmarks
+        self.windows = [Windowed(picture) for picture in pictures]
+        self.grey = grey(pictures)
 
 
 class _SystemJudge:
@@ -158,6 +176,7 @@ class _SystemJudge:
         self._landmarks: list[FloatArray] = []
         self._real_landmarks: list[FloatArray] = []
         self._portrait: Frames | None = None
+        self._portrait_windows: Windowed | None = None
         self._descriptor: FloatArray | None = None
         self._last: Frames | None = None  # of the chunk before
         self._features: list[FloatArray] = []
@@ -170,7 +189,10 @@ class _SystemJudge:
     def meet(self, portrait: Frames, descriptor: FloatArray | None) -> None:
         """Learns what the portrait is, and whose; before any frame that is scored."""
         self._portrait, self._descriptor = portrait, descriptor
-        if self._settings.landmarks and self._name == STATIC_PORTRAIT:
+        if self._name != STATIC_PORTRAIT:
+            return
+        self._portrait_windows = Windowed(portrait)
+        if self._settings.landmarks:
             self._still = faces.predict_landmarks(portrait, self._box).astype(np.float64)
 
     def find(self, start: int, pictures: Frames) -> FloatArray | None:
@@ -188,51 +210,57 @@ class _SystemJudge:
     def _wanted(self, number: int) -> bool:
         return number < len(self._scored) and bool(self._scored[number])
 
-    def add(self, start: int, real: Frames, shown: Frames, found: FloatArray | None) -> None:
-        """Scores the frames of a chunk; ``found`` are the real frames' landmarks."""
-        count = min(len(shown), len(real), len(self._scored) - start)
+    def add(self, start: int, seen: _Real, shown: Frames) -> None:
+        """Scores the frames of a chunk that starts at ``start``."""
+        count = min(len(shown), len(seen.pictures), len(self._scored) - start)
         if count <= 0:
             return
-        real = real[:count]
-        if self._name == STATIC_PORTRAIT:
+        real, still = seen.pictures[:count], self._name == STATIC_PORTRAIT
+        if still:
             # Before the portrait there is nothing to score.
-            still = self._portrait if self._portrait is not None else real[0]
-            shown = np.broadcast_to(still, real.shape)
-        shown = np.ascontiguousarray(shown[:count])
+            portrait = self._portrait if self._portrait is not None else real[0]
+            shown = np.broadcast_to(portrait, real.shape)
+        shown = shown[:count]
         self._done = start + count
-        self._compare(real, shown, self._real_places[start : start + count])
+        self._compare(start, seen, shown)
         if self._settings.lpips is not None:
             self._keep("lpips", _lpips(self._settings.lpips)(real, shown))
         if self._settings.fid is not None:
             numbers = range(start, start + count)
             taken = [n % FEATURES_EVERY == 0 and self._wanted(n) for n in numbers]
             self._features.append(_inception(self._settings.fid)(shown[taken]))
-        still = self._name == STATIC_PORTRAIT
         self._keep("jitter", np.zeros(count) if still else self._jitter(start, shown))
         if self._settings.cpbd:
             values = metrics.cpbd(shown[:1] if still else shown)
             self._keep("cpbd", np.broadcast_to(values, count))
         if self._settings.identity:
             self._keep("identity_similarity", self._identity(start, shown))
-        if found is not None:
-            self._real_landmarks.append(found[:count])
-            self._landmarks.append(self._points(start, shown, found[:count]))
+        if seen.landmarks is not None:
+            self._real_landmarks.append(seen.landmarks[:count])
+            self._landmarks.append(self._points(start, shown, seen.landmarks[:count]))
 
-    def _compare(self, real: Frames, shown: Frames, places: FloatArray) -> None:
+    def _compare(self, start: int, seen: _Real, shown: Frames) -> None:
         """Scores frames against the real ones, whose landmarks tell where the mouth is."""
-        error, mouth = np.zeros(len(real)), np.zeros(len(real))
-        similar = {"gaussian": np.ones(len(real)), "uniform": np.ones(len(real))}
-        legacy = np.full(len(real), metrics.LEGACY_EQUAL)
+        count = len(shown)
+        real, places = seen.pictures[:count], self._real_places[start : start + count]
+        error, mouth = np.zeros(count), np.zeros(count)
+        similar = [dict.fromkeys(WINDOW_RADIUS, 1.0)] * count
+        legacy = np.full(count, metrics.LEGACY_EQUAL)
         if self._name != GROUND_TRUTH:
             error = metrics.mean_squared_error(real, shown)
             mouth = metrics.mouth_squared_error(real, shown, places)
-            similar = {window: metrics.ssim(real, shown, window) for window in similar}
-            legacy = metrics.legacy_psnr(real, shown)
+            similar = [
+                similarity(one, self._portrait_windows or Windowed(picture))
+                for one, picture in zip(seen.windows, shown, strict=False)
+            ]
+            # A still's grey is computed once.
+            own = grey(shown[:1] if self._name == STATIC_PORTRAIT else shown)
+            legacy = metrics.legacy_psnr_of_grey(seen.grey[:count], own)
         for name, squares in (("psnr", error), ("psnr_mouth", mouth)):
             squares = np.maximum(squares, SMALLEST_ERROR)
             self._keep(name, 10 * np.log10(metrics.PEAK**2 / squares))
-        for window, values in similar.items():
-            self._keep(f"ssim_{window}", values)
+        for window in WINDOW_RADIUS:
+            self._keep(f"ssim_{window}", [values[window] for values in similar])
         self._keep("legacy_psnr", legacy)
 
     def _keep(self, name: str, values: npt.ArrayLike) -> None:

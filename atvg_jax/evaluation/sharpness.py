@@ -24,9 +24,12 @@ _LONGEST_SIDE = 101  # pixels that an edge is followed to each side
 
 def grey(frames: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """(..., H, W, 3) uint8 RGB to (..., H, W) uint8: 0.299 R + 0.587 G + 0.114 B, rounded."""
-    weights = np.array([19595, 38470, 7471], np.uint32)  # of 65536
-    luma = np.asarray(frames).astype(np.uint32) @ weights
-    return ((luma + 32768) >> 16).astype(np.uint8)
+    weights = np.array([19595, 38470, 7471], np.float32)  # of 65536
+    # Whole numbers below 2^24, which single precision holds exactly.
+    luma = np.asarray(frames).astype(np.float32) @ weights
+    luma += 32768
+    luma /= 65536
+    return luma.astype(np.uint8)
 
 
 def cpbd(frames: npt.ArrayLike) -> FloatArray:
