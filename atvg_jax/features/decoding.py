@@ -34,6 +34,9 @@ _USUAL_RATES = (1.0, 1000.0)  # frame rates that are believed, Hz
 _FALLBACK_RATE = 25.0
 _EXACT_FORMATS = {"mp4", "matroska", "flac", "avi"}  # others estimate how long they last
 _COUNTED_FORMATS = {"avi"}  # without times: what is missing puts all that follows out of step
+_STEP_BACK = 1.5  # pictures by which a time stamp may lie before the one of the picture before
+_HOLE = bytes(32)  # where an arithmetic coder wrote; 11 zeros were the most in whole pictures
+_UNGUARDED_CODECS = {"vp8", "vp9"}  # which make a picture of whatever bytes they are given
 _SKIP_LEAD = 2.0  # seconds before what is wanted that decoding begins at, at the latest
 _SLACK, _COUNTED_SLACK = 0.15, 0.06  # seconds that a file may end before or after its header says
 
@@ -144,23 +147,33 @@ def pictures(path: PathLike, container: Any, stream: Any, start: float = 0.0) ->
 
     Raises:
         InputError: ``unreadable`` where decoding fails or a picture is damaged, where time stamps
-            leap, or where the file does not end where its header says, however late that is
-            noticed.
+            leap or go back, or where the file does not end where its header says, however late
+            that is noticed.
     """
     usual = 1.0 / (source_rate(stream) or _FALLBACK_RATE)
     origin = _skip(path, container, stream, start) if start > _SKIP_LEAD else None
     whole_from = -math.inf if origin is None else origin + start - _SKIP_LEAD / 2
     matrix: npt.NDArray[np.int32] | None = None
     time = duration = 0.0
+    counted = bool(formats(container) & _COUNTED_FORMATS)
+    latest = -math.inf
     for frame in _progressive(path, container, stream):
         if matrix is None and frame.is_corrupt and (frame.time or 0.0) < whole_from:
             continue  # it leans on pictures before the one that was skipped to
+        stamp = None if counted else frame.time
+        if stamp is not None:
+            # Decoders give pictures in the order of their times: the times are damaged.
+            if latest - stamp > _STEP_BACK * usual:
+                raise unreadable(path, f"a time stamp goes back by {latest - stamp:.2f} s")
+            latest = max(latest, stamp)
         if origin is None:
             origin = frame.time or 0.0
         elif matrix is None:  # the first after those that were skipped
             time = frame.time - origin
-        elif frame.time is None or frame.time - origin <= time:  # a missing or repeated time stamp
+        elif frame.time is None:
             time += usual
+        elif frame.time - origin <= time:  # repeated; half, so that those that follow are in time
+            time += usual / 2
         elif frame.time - origin - time > LONGEST_GAP:
             raise unreadable(path, f"no picture for {frame.time - origin - time:.0f} s")
         else:
@@ -228,7 +241,21 @@ def _progressive(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
 
 def _decoded(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
     """The frames of a stream; the last packet, an empty one, has those that the decoder kept."""
-    return decoded(path, container.demux(stream))
+    packets = container.demux(stream)
+    if stream.codec_context.name in _UNGUARDED_CODECS:
+        packets = _without_holes(path, packets)
+    return decoded(path, packets)
+
+
+def _without_holes(path: PathLike, packets: Iterable[Any]) -> Iterator[Any]:
+    """Packets, with an InputError for one with zeros for bytes that were lost.
+
+    Of such a packet VP8 makes a picture like the one before, and of those that follow it, too.
+    """
+    for packet in packets:
+        if _HOLE in bytes(packet):
+            raise unreadable(path, "a part of a picture is zeros")
+        yield packet
 
 
 def decoded(path: PathLike, packets: Iterable[Any]) -> Iterator[Any]:

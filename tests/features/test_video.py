@@ -444,6 +444,42 @@ def test_broken_files_are_named_in_one_line(tmp_path, kind):
     assert "\n" not in str(caught.value)
 
 
+def b_frames(stream):
+    stream.options = {"bf": "2", "b-adapt": "0"}
+
+
+def test_time_stamps_out_of_order_are_found(tmp_path):
+    """Nothing else tells: each picture is whole, and the file as long as it says."""
+    path = write_file(tmp_path / "a.mp4", np.arange(30) / 25, change_stream=b_frames)
+    assert [picture_number(frame) for frame in video.iter_frames(path)] == list(range(30))
+    data = bytearray(path.read_bytes())
+    # How much later than decoded pictures are shown, for runs of them. One run never ends.
+    run = data.index(b"ctts") + 12 + 8 * 10
+    assert 1 <= int.from_bytes(data[run : run + 4], "big") <= 2
+    data[run] ^= 0x40
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="a time stamp goes back by") as caught:
+        read_all(path)
+    assert caught.value.reason == "unreadable"
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_zeros_for_lost_bytes_are_found_where_the_decoder_takes_them(tmp_path, codec):
+    noise = np.random.default_rng(0).integers(0, 255, (12, 96, 96, 3), dtype=np.uint8)
+    path = write_file(
+        tmp_path / "a.webm", np.arange(12) / 25, codecs=(codec, ""), pictures=noise.__getitem__
+    )
+    assert len(list(video.iter_frames(path))) == 12
+    with av.open(str(path)) as container:
+        packet = [bytes(packet) for packet in container.demux() if packet.size][6]
+    hole = len(packet) // 2
+    lost = packet[:hole] + bytes(len(packet) - hole)
+    path.write_bytes(path.read_bytes().replace(packet, lost))
+    with pytest.raises(InputError, match="a part of a picture is zeros") as caught:
+        read_all(path)
+    assert caught.value.reason == "unreadable"
+
+
 def test_video_without_pictures(tmp_path):
     path = write_file(tmp_path / "a.mp4", times=[], sound=beep(1, 0.5))
     with pytest.raises(InputError) as caught:
