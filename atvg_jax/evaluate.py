@@ -63,6 +63,10 @@ def parser() -> command_line.Parser:
         "--fid", type=Path, metavar="FILE",
         help="weights of FID's Inception v3, pt_inception-2015-12-05: score with it too",
     )  # fmt: skip
+    add(
+        "--lse", type=Path, metavar="FILE",
+        help="weights of SyncNet, syncnet_v2: score LSE-D and LSE-C with it too",
+    )  # fmt: skip
     add("--limit", type=int, metavar="N", help="score at most N clips")
     add(
         "--videos",
@@ -110,7 +114,7 @@ def parser() -> command_line.Parser:
 
 SCORING = (
     "data", "split", "baseline_train", "real", "generated", "no_cpbd", "no_landmarks",
-    "no_identity", "lpips", "fid", "limit", "workers",
+    "no_identity", "lpips", "fid", "lse", "limit", "workers",
 )  # fmt: skip
 DRAWING = ("image", "landmarks", "audio", "columns")
 
@@ -163,12 +167,17 @@ def settings_of(arguments: argparse.Namespace) -> "judge.Settings":
         from atvg_jax.evaluation.backbones.inception import Inception
 
         Inception(arguments.fid)
+    if arguments.lse is not None:
+        from atvg_jax.evaluation.backbones.syncnet import SyncNet
+
+        SyncNet(arguments.lse)
     return judge.Settings(
         cpbd=not arguments.no_cpbd,
         landmarks=not arguments.no_landmarks,
         identity=not arguments.no_identity,
         lpips=arguments.lpips,
         fid=arguments.fid,
+        lse=arguments.lse,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tqdm
 
 from atvg_jax.data import schema
@@ -22,6 +23,8 @@ from atvg_jax.evaluation.protocol import Problem
 from atvg_jax.features import audio, images
 from atvg_jax.features.landmarks import LandmarkBasis, from_model
 from atvg_jax.inference.prepared import PreparedFace
+
+FloatArray = npt.NDArray[np.float32]
 
 MODEL, TRUE_LANDMARKS = "AT-net + VG-net", "VG-net, true landmarks"
 AT_NET, RIDGE, IN_BASIS = "AT-net", "ridge regression", "truth in the basis"
@@ -39,6 +42,7 @@ class Task:
         settings: what to measure.
         video: file to show all in, or None.
         landmark_scores: of the landmarks; they cost nothing and are there already.
+        mfcc: (4 T - 1, 13) of the sound, from the first frame on.
     """
 
     clip_id: str
@@ -48,12 +52,15 @@ class Task:
     settings: judge.Settings
     video: Path | None
     landmark_scores: list[judge.Scores]
+    mfcc: FloatArray | None = None
 
 
 def judge_task(task: Task) -> dict[str, list[judge.Scores]] | Problem:
     """Scores a clip by table and writes its video, or says why that cannot be done."""
     try:
-        scores = judge.judge(task.clip_id, task.speaker, task.real, task.systems, task.settings)
+        scores = judge.judge(
+            task.clip_id, task.speaker, task.real, task.systems, task.settings, task.mfcc
+        )
     except ValueError as error:  # too few frames
         return Problem(task.clip_id, "short", f"{task.clip_id}: {error}")
     if task.video is not None:
@@ -126,6 +133,8 @@ def task(
         settings,
         video,
         judge_landmarks(clip_id, speaker, true, as_landmarks),
+        # Without the silence around it; the sound of T frames by itself has so many rows.
+        np.asarray(example["mfcc"])[schema.CONTEXT_ROWS // 2 :][: 4 * len(true) - 1],
     )
 
 

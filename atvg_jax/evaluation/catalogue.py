@@ -61,6 +61,8 @@ METRICS: dict[str, Metric] = {
     "mouth_spread_ratio": Metric(
         "mouth spread", "", 3, "truth", "standard deviation of the opening over the real one's"
     ),
+    "lse_d": Metric("LSE-D", "", 3, "lower", "distance of lips and sound by SyncNet, syncnet_v2"),
+    "lse_c": Metric("LSE-C", "", 3, "higher", "how much the best offset of the two stands out"),
     "identity_similarity": Metric(
         "identity", "", 4, "higher", "cosine to the portrait, dlib_face_recognition_resnet_model_v1"
     ),

@@ -8,7 +8,7 @@ from atvg_jax.errors import InputError
 from atvg_jax.evaluation import judge, side_by_side
 from atvg_jax.evaluation.footage import AlignedVideo
 from atvg_jax.evaluation.protocol import Problem
-from atvg_jax.features import video
+from atvg_jax.features import audio, video
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".flv", ".wmv")
 
@@ -94,7 +94,11 @@ def judge_pair(pair: Pair) -> dict[str, list[judge.Scores]] | Problem:
                 f"{pair.generated} has {there} frames at 25 frames/s where {pair.real} has "
                 f"{wanted}; it was not scored",
             )
-        scores = judge.judge(pair.clip_id, "", real, {pair.system: generated}, pair.settings)
+        mfcc = None
+        if pair.settings.lse is not None:
+            mfcc = audio.mfcc(video.read_waveform(pair.real))
+        systems = {pair.system: generated}
+        scores = judge.judge(pair.clip_id, "", real, systems, pair.settings, mfcc)
         if pair.video is not None:
             shown = {judge.GROUND_TRUTH: real.frames(), pair.system: generated.frames()}
             side_by_side.write(pair.video, shown, _sound(pair.real))

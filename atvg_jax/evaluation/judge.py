@@ -51,6 +51,7 @@ class Settings:
         identity: identity similarity.
         lpips: weights of ``backbones.lpips``; None: without.
         fid: weights of ``backbones.inception``; None: without.
+        lse: weights of ``backbones.syncnet``; None: without.
     """
 
     cpbd: bool = True
@@ -58,6 +59,7 @@ class Settings:
     identity: bool = True
     lpips: Path | None = None
     fid: Path | None = None
+    lse: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def judge(
     real: Footage,
     systems: Mapping[str, Footage],
     settings: Settings | None = None,
+    mfcc: npt.ArrayLike | None = None,
 ) -> list[Scores]:
     """Scores a clip.
 
@@ -101,6 +104,8 @@ def judge(
         systems: by name, what each made of it; frame t of each belongs to the real frame t. The
             shorter of the two ends the comparison.
         settings: what to measure.
+        mfcc: (rows, 13) of the real clip's sound, as ``features.audio.mfcc`` gives it; without it
+            nothing is measured against the sound.
 
     Returns:
         Scores of the ground truth, the static portrait, and the systems.
@@ -114,6 +119,11 @@ def judge(
     judges = {}
     for name, footage in ((GROUND_TRUTH, real), (STATIC_PORTRAIT, None), *systems.items()):
         judges[name] = _SystemJudge(name, real, footage, first, settings)
+    if settings.lse is not None and mfcc is not None:
+        network = _syncnet(settings.lse)
+        sound = network.sound(mfcc)  # once for all systems
+        for one in judges.values():
+            one.listen(network, sound)
     for start, chunk in _chunks({GROUND_TRUTH: real, **systems}):
         pictures = chunk[GROUND_TRUTH]
         chunk[STATIC_PORTRAIT] = pictures  # stands for as many stills
@@ -180,6 +190,7 @@ class _SystemJudge:
         self._descriptor: FloatArray | None = None
         self._last: Frames | None = None  # of the chunk before
         self._features: list[FloatArray] = []
+        self._lips: Any = None  # a Follower
         self._done = 0
         # One box for all frames: a box that follows the chin would let the mouth move everything.
         seen = self._places[first - 1 : count][(footage or real).has_face[first - 1 : count]]
@@ -194,6 +205,12 @@ class _SystemJudge:
         self._portrait_windows = Windowed(portrait)
         if self._settings.landmarks:
             self._still = faces.predict_landmarks(portrait, self._box).astype(np.float64)
+
+    def listen(self, network: Any, sound: FloatArray) -> None:
+        """Learns what SyncNet makes of the real clip's sound; before any frame."""
+        from atvg_jax.evaluation.backbones.syncnet import Follower
+
+        self._lips = Follower(network, sound)
 
     def find(self, start: int, pictures: Frames) -> FloatArray | None:
         """(n, 68, 2) the landmarks in these frames, which start at ``start``."""
@@ -229,6 +246,9 @@ class _SystemJudge:
             numbers = range(start, start + count)
             taken = [n % FEATURES_EVERY == 0 and self._wanted(n) for n in numbers]
             self._features.append(_inception(self._settings.fid)(shown[taken]))
+        if self._lips is not None:
+            for number, frame in enumerate(shown, start):
+                self._lips.add(number, frame if self._wanted(number) else None)
         self._keep("jitter", np.zeros(count) if still else self._jitter(start, shown))
         if self._settings.cpbd:
             values = metrics.cpbd(shown[:1] if still else shown)
@@ -334,6 +354,8 @@ class _SystemJudge:
             values["mouth_correlation"] = agreement.correlation
             values["mouth_lag"] = agreement.lag
             values["mouth_spread_ratio"] = agreement.spread_ratio
+        if self._lips is not None:
+            values |= self._lips.scores()
         numbers = np.flatnonzero(scored)
         series["frame"] = numbers.astype(np.float64)
         series |= self._distance_from_portrait(numbers)
@@ -362,6 +384,13 @@ def _inception(path: Path) -> Any:
     from atvg_jax.evaluation.backbones.inception import Inception
 
     return Inception(path)
+
+
+@cache
+def _syncnet(path: Path) -> Any:
+    from atvg_jax.evaluation.backbones.syncnet import SyncNet
+
+    return SyncNet(path)
 
 
 def _mean(values: FloatArray) -> float:

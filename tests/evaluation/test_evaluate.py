@@ -133,6 +133,7 @@ def test_fid_of_all_clips():
         (["--figure=2"], "a figure ends in"),
         (["--model=m", "--data=d", "--lpips=alex.pth"], "read from .safetensors or .npz"),
         (["--real=r", "--generated=g", "--fid=nowhere.npz"], "cannot read nowhere.npz"),
+        (["--model=m", "--data=d", "--lse=syncnet_v2.model"], "SyncNet, syncnet_v2 are read from"),
         (["--compare", "one"], "give NAME=DIR"),
         (["--compare", "one=a", "one=b"], "one is there already"),
         (["--compare", "one=a"], "--compare writes Markdown"),

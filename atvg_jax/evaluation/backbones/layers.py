@@ -79,14 +79,14 @@ def convolve(x: Any, weight: Any, stride: int, padding: Pair) -> Any:
     )
 
 
-def max_pool(x: Any, size: int, stride: int, padding: int = 0) -> Any:
+def max_pool(x: Any, size: int, stride: int | Pair, padding: int = 0) -> Any:
     """The largest of each ``size`` x ``size`` window of (N, C, H, W)."""
     import jax
 
+    steps = (stride, stride) if isinstance(stride, int) else stride
+
     sides = ((0, 0), (0, 0), (padding, padding), (padding, padding))
-    return jax.lax.reduce_window(
-        x, -np.inf, jax.lax.max, (1, 1, size, size), (1, 1, stride, stride), sides
-    )
+    return jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 1, size, size), (1, 1, *steps), sides)
 
 
 def average_pool(x: Any) -> Any:
