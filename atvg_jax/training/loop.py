@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from atvg_jax.training.profiling import profiler
 from atvg_jax.training.stopping import StopRequest, stop_request
 from atvg_jax.training.validation import Validation
 from atvg_jax.training.watch import Watch
+from atvg_jax.whole_files import written_whole
 
 BASIS_FILE = "basis.npz"
 CONFIG_FILE = "config.json"
@@ -241,10 +241,8 @@ def _basis(data: Path, workdir: Path) -> LandmarkBasis:
     if not own.is_file():
         if not first_process():
             return theirs
-        workdir.mkdir(parents=True, exist_ok=True)
-        temporary = own.with_name(f".{BASIS_FILE}.{os.getpid()}")
-        shutil.copyfile(path, temporary)
-        os.replace(temporary, own)
+        with written_whole(own) as temporary:
+            shutil.copyfile(path, temporary)
         return theirs
     basis = LandmarkBasis.load(own)
     if basis.components.shape != theirs.components.shape or not np.allclose(
@@ -303,11 +301,10 @@ def _write_config(config: Mapping[str, Any], workdir: Path, best_metric: str) ->
                 f"{workdir} holds a run of {earlier}, not of {name}: use another --workdir"
             )
     if first_process():
-        temporary = path.with_name(f".{CONFIG_FILE}.{os.getpid()}")
         content = {"network": name, "best_metric": best_metric, "config": settings}
         text = json.dumps(content, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        with written_whole(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _due(step: int, every: int) -> bool:

@@ -16,19 +16,19 @@ Array = jax.Array
 Terms = dict[str, Array]
 
 
-def weighted_sum(terms: Terms, scale: Mapping[str, Array | float]) -> Array:
+def weighted_sum(terms: Terms, scale: Mapping[str, float]) -> Array:
     """The loss: every term times its scale."""
     return jnp.sum(jnp.stack([scale[name] * term for name, term in terms.items()]))
 
 
 def by_term(
-    terms_of: Callable[..., Terms], scale: Mapping[str, Array | float], *inputs: Array
+    terms_of: Callable[..., Terms], scale: Mapping[str, float], *inputs: Array
 ) -> tuple[Terms, Any, Terms]:
     """The gradient of a weighted sum of terms, and how much of it each term brings.
 
     Args:
         terms_of: function of ``inputs`` to terms by name.
-        scale: weight of each; one that is the number 0 costs nothing.
+        scale: weight of each; one of weight 0 costs nothing.
         inputs: what is differentiated by.
 
     Returns:
@@ -38,7 +38,7 @@ def by_term(
     total = jax.tree.map(jnp.zeros_like, inputs)
     squares = {}
     for name in terms:
-        if isinstance(scale[name], float) and scale[name] == 0:
+        if not scale[name]:
             continue
         one = {
             other: jnp.asarray(scale[name] if other == name else 0.0, x.dtype)
