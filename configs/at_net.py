@@ -30,6 +30,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.architecture = "at_net"  # or at_single
     c.model = ConfigDict({"width": 1.0, "dropout_rate": 0.0})
 
+    # Not in the paper: weight of one minus the correlation of the lips' opening.
+    c.loss = ConfigDict({"opening": 0.0})
+
     # Data: a folder that data_prep.build made; T frames a window.
     c.data = ""
     c.frames = 16
@@ -70,11 +73,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def _compact(c: ConfigDict) -> None:
     c.model.width = 0.25
-    c.model.dropout_rate = 0.2
-    c.augment.channel = 3.0
-    c.augment.noise = 1.0
-    c.balance = 0.5
-    c.learning_rate = 5e-4
+    c.model.dropout_rate = 0.4
+    c.augment.channel = 6.0
+    c.augment.noise = 3.0
+    c.balance = 0.8
+    c.loss.opening = 0.01
+    c.frames = 24
+    c.batch_size = 12
+    c.learning_rate = 1e-3
     c.steps = 1000
     c.schedule = "cosine"
     c.checkpoint_every = 100

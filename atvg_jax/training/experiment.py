@@ -22,9 +22,7 @@ LANDMARK_INITS = ("normal", "whitened")
 LANDMARK_SAMPLE = 4000  # frames by which an initialisation is fitted to the data
 SampleLandmarks = Callable[[int], np.ndarray]
 SCHEDULES = ("constant", "linear", "cosine")
-# iBUG numbering.
-_INNER_LIPS = (62, 66)
-_EYE_CORNERS = (36, 45)
+_EYE_CORNERS = (36, 45)  # iBUG numbering
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +131,7 @@ def _at_net(config: Mapping[str, Any], basis: LandmarkBasis) -> Experiment:
             "static_mouth_error": mouth_error(still, batch["landmarks"]),
             "opening_error": opening_error(outputs["landmarks"], batch["landmarks"]),
             "static_opening_error": opening_error(still, batch["landmarks"]),
+            "opening_loss": losses.opening_loss(outputs["landmarks"], batch["landmarks"]),
         }
         return metrics, outputs
 
@@ -143,7 +142,13 @@ def _at_net(config: Mapping[str, Any], basis: LandmarkBasis) -> Experiment:
             at_net=(architecture, model_settings(config), optimiser),
         ),
         step=steps.make_at_step(
-            model, optimiser, mean, components, parallel.AXIS, memory=memory(config)
+            model,
+            optimiser,
+            mean,
+            components,
+            parallel.AXIS,
+            memory=memory(config),
+            opening=config["loss"]["opening"],
         ),
         evaluate=judged,
         learning_rate=learning_rate(config),
@@ -235,10 +240,8 @@ def opening_error(landmarks: jax.Array, target: jax.Array) -> jax.Array:
     Returns:
         (B,).
     """
-    a, b = _points(landmarks), _points(target)
-    upper, lower = _INNER_LIPS
-    gap = jnp.abs((a[..., lower, 1] - a[..., upper, 1]) - (b[..., lower, 1] - b[..., upper, 1]))
-    return (100 * gap / _eye_distance(b)).mean(axis=-1)
+    gap = jnp.abs(losses.lip_gap(landmarks) - losses.lip_gap(target))
+    return (100 * gap / _eye_distance(_points(target))).mean(axis=-1)
 
 
 def _points(landmarks: jax.Array) -> jax.Array:

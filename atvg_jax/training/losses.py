@@ -15,6 +15,12 @@ ATTENTION_FLOOR = 0.5
 # Weight of a mouth point's y before squaring, hence 10,000 in the square.
 MOUTH_Y_WEIGHT = 100.0
 
+# iBUG numbering: the middles of the upper and of the lower inner lip.
+INNER_LIPS = (62, 66)
+# Norm over a window of the changes of a gap, in model units, below which a mouth counts as still;
+# in speech it is 0.2 over 24 frames.
+STILL = 0.03
+
 # Left, top, right, bottom in pixels of a 128 x 128 crop, whose alignment by nose and eyes puts
 # every mouth into the same place: 98 of 100 real ones (points 48..67) are within 37..93 and
 # 81..115; the rest of the box is lips and the chin that moves with them.
@@ -32,6 +38,31 @@ def landmark_weights() -> np.ndarray:
 def component_loss(predicted: Array, target: Array) -> Array:
     """AT-net's loss: mean squared error of PCA components, (B, T, 6) -> (B,)."""
     return jnp.mean(jnp.square(predicted - target), axis=(1, 2))
+
+
+def opening_loss(landmarks: Array, target: Array) -> Array:
+    """One minus the correlation of how far the lips are open, over the frames. Not in the paper.
+
+    A squared error forgives a mouth that moves little and at the wrong time; this asks for the
+    time alone, whatever the person's range.
+
+    Args:
+        landmarks: (B, T, 136) predicted.
+        target: (B, T, 136) true.
+
+    Returns:
+        (B,), 0 to 2; about 1 where either mouth keeps still, which has no correlation.
+    """
+    gaps = [lip_gap(one) for one in (landmarks, target)]
+    made, true = (gap - gap.mean(axis=-1, keepdims=True) for gap in gaps)
+    together = (made * true).sum(axis=-1)
+    return 1 - together / jnp.sqrt((made**2).sum(axis=-1) * (true**2).sum(axis=-1) + STILL**4)
+
+
+def lip_gap(landmarks: Array) -> Array:
+    """How far the inner lips are apart: (..., 136) landmarks -> (...), in their units."""
+    upper, lower = INNER_LIPS
+    return landmarks[..., 2 * lower + 1] - landmarks[..., 2 * upper + 1]
 
 
 def mouth_weights(weight: float, size: int = 128) -> np.ndarray:

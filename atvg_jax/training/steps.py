@@ -115,8 +115,12 @@ def make_at_step(
     axis_name: str | None = None,
     frozen_statistics: bool = False,
     memory: Memory | None = None,
+    opening: float = 0.0,
 ) -> Step:
     """Makes AT-net's training step.
+
+    Metrics: ``loss`` (of the components), ``gradient_norm`` and, where ``opening`` weighs it,
+    ``opening_loss``.
 
     Args:
         model: ATNet or ATNetSingle.
@@ -127,6 +131,7 @@ def make_at_step(
         frozen_statistics: inference mode inside the step: batch norm uses its running statistics
             and dropout is off, so that results do not depend on how a batch is split.
         memory: how the step saves memory; None: not at all.
+        opening: weight of ``losses.opening_loss``; 0 as published.
     """
     train = not frozen_statistics
     predict = functools.partial(_at_predict(model), memory=memory)
@@ -136,15 +141,19 @@ def make_at_step(
         target = (batch["landmarks"] - basis_mean) @ basis_components  # (B, T, 6)
         example = (batch["example_landmark"] - basis_mean) @ basis_components
 
-        def loss_of(params: Any) -> tuple[Array, Any]:
+        def loss_of(params: Any) -> tuple[Array, tuple[Metrics, Any]]:
             predicted, stats = predict(
                 params, network.batch_stats, example, batch["mfcc"], train=train, dropout=rng
             )
-            return losses.component_loss(predicted, target).mean(), stats
+            terms = {"loss": losses.component_loss(predicted, target).mean()}
+            if opening:
+                points = predicted @ basis_components.T + basis_mean
+                terms["opening_loss"] = losses.opening_loss(points, batch["landmarks"]).mean()
+            return weighted_sum(terms, {"loss": 1.0, "opening_loss": opening}), (terms, stats)
 
-        (loss, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(network.params)
-        gradients, stats, loss = _mean_over_devices((gradients, stats, loss), axis_name)
-        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+        gradients, (metrics, stats) = jax.grad(loss_of, has_aux=True)(network.params)
+        gradients, stats, metrics = _mean_over_devices((gradients, stats, metrics), axis_name)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         after = _updated(network, optimizer, gradients, stats)
         return TrainState(state.step + 1, {"at_net": after}), metrics
 

@@ -30,6 +30,20 @@ def test_dynamic_pixel_loss_by_hand():
     np.testing.assert_allclose(losses.dynamic_pixel_loss(frames, target, attention), [0.5])
 
 
+def test_opening_loss_is_one_minus_pearsons_correlation():
+    rng = np.random.default_rng(0)
+    made, true = rng.normal(size=(2, 3, 24, 136)).astype(np.float32)
+    gaps = [one[..., 2 * 66 + 1] - one[..., 2 * 62 + 1] for one in (made, true)]
+    expected = [1 - np.corrcoef(a, b)[0, 1] for a, b in zip(*gaps, strict=True)]
+    np.testing.assert_allclose(losses.opening_loss(made, true), expected, rtol=1e-4)
+    # Neither the range nor the mean of an opening matters, and a still mouth has no correlation.
+    np.testing.assert_allclose(losses.opening_loss(0.3 * true + 1, true), 0, atol=1e-4)
+    still = jnp.zeros((1, 24, 136))
+    np.testing.assert_allclose(losses.opening_loss(still, true[:1]), 1)
+    gradient = jax.grad(lambda x: losses.opening_loss(x, still).sum())(still)
+    assert np.isfinite(gradient).all()
+
+
 def test_mouth_weights_by_hand():
     weights = losses.mouth_weights(9.0)
     assert weights.shape == (128, 128, 1)

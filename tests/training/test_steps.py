@@ -345,4 +345,27 @@ def test_at_step_descends_on_the_components(name):
         state, trained = step(state, batch, jax.random.key(index))
         first = trained["loss"] if first is None else first
     assert trained["loss"] < first
+    assert "opening_loss" not in trained
     assert int(state.step) == 20
+
+
+def test_at_net_learns_when_lips_open_if_that_is_weighed():
+    rng = np.random.default_rng(6)
+    components = np.linalg.qr(rng.standard_normal((136, 6)))[0].astype(np.float32)
+    batch = {
+        "mfcc": 10 * rng.standard_normal((2, 8, 28, 12), np.float32),
+        "landmarks": (rng.standard_normal((2, 8, 6)) @ components.T).astype(np.float32),
+        "example_landmark": rng.standard_normal((2, 136)).astype(np.float32),
+    }
+    optimizer = optax.adam(1e-2)
+    model = create("at_net", {"width": 1 / 32})
+    step = jax.jit(make_at_step(model, optimizer, jnp.zeros(136), components, opening=1.0))
+    state = TrainState(
+        jnp.zeros((), jnp.int32), {"at_net": _network("at_net", {"width": 1 / 32}, optimizer)}
+    )
+    missed = []
+    for index in range(60):
+        state, trained = step(state, batch, jax.random.key(index))
+        missed.append(float(trained["opening_loss"]))
+    assert missed[0] > 0.7
+    assert missed[-1] < 0.5 * missed[0]
