@@ -121,7 +121,7 @@ def test_comparison(tmp_path):
 
 
 def test_comparison_of_different_clips(tmp_path):
-    folders = {"a": evaluation(tmp_path / "a", 0.8), "b": evaluation(tmp_path / "b", 0.8, 0.6)}
+    folders = {"a": evaluation(tmp_path / "a", 0.8), "b": evaluation(tmp_path / "b", 0.8, 0.699)}
     with pytest.raises(InputError, match="not made on the same clips"):
         comparison.write(tmp_path / "table.md", folders)
     assert not (tmp_path / "table.md").exists()
