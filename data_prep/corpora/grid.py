@@ -57,7 +57,7 @@ def clips(source: Path) -> Iterator[Clip]:
         align = alignments.get((speaker, name))
         if align is None and len(speakers) == 1:
             align = alignments.get(("", name))
-        words = () if align is None else _read_alignment(align)
+        words = () if align is None else read_alignment(align)
         yield Clip(
             clip_id=path.relative_to(source).as_posix(),
             video=path,
@@ -92,7 +92,7 @@ def _walk(source: Path) -> tuple[dict[tuple[str, str], Path], dict[tuple[str, st
     return videos, alignments
 
 
-def _read_alignment(path: Path) -> tuple[Word, ...]:
+def read_alignment(path: Path) -> tuple[Word, ...]:
     """The words of an ``.align`` file, pauses left out; none where it is not one."""
     words = []
     try:
