@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import torch
 
-from atvg_jax import command_line, compilation_cache, models
+from atvg_jax import command_line, compilation_cache, compiler, models
 from atvg_jax.benchmarking import timing
 from atvg_jax.inference.engine import PlainFrames, to_bytes
 from atvg_jax.inference.fast_frames import FastFrames
@@ -67,11 +67,11 @@ def ours(frames: FastFrames | PlainFrames, variables: dict, inputs: Inputs) -> W
     """This package's path: the portrait's features, then all frames."""
     weights = jax.device_put(frames.prepare(variables))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler.options())
     def portrait(weights, image, example):
         return frames.portrait(weights, image, example)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler.options())
     def make(weights, seen, landmarks, carry):
         return to_bytes(frames.frames(weights, seen, landmarks, carry)[0].frames)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from atvg_jax import compiler
 from atvg_jax.features import audio, landmarks
 from atvg_jax.inference import fast_frames
 from atvg_jax.inference.model_directory import Model
@@ -113,9 +114,10 @@ class Engine:
             self.basis.decode(np.eye(count, dtype=np.float32)) - mean, jnp.float32
         )
         self._boost = jnp.asarray(self.basis.boost, jnp.float32)
-        self._encode = jax.jit(self._vg_net.portrait)
-        self._speak_jit = jax.jit(self._speak)
-        self._show_jit = jax.jit(self._show)
+        options = compiler.options()
+        self._encode = jax.jit(self._vg_net.portrait, compiler_options=options)
+        self._speak_jit = jax.jit(self._speak, compiler_options=options)
+        self._show_jit = jax.jit(self._show, compiler_options=options)
         self._at_carry: Any = None  # shapes of the state, found by tracing, kept
 
     def portrait(
