@@ -5,7 +5,6 @@ alike; figures are medians. One portrait, 16 frames in a call, as ``synthesize``
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from atvg_jax import command_line
+from atvg_jax.benchmarking import timing
 from atvg_jax.exporting import fresh_process, parity, pieces
 from atvg_jax.inference import engine, model_directory
 
@@ -92,10 +92,9 @@ def main() -> None:
     for turn in tqdm(range(arguments.rounds + 1), desc="rounds"):
         for form, functions in calls.items():
             for name, function in functions.items():
-                started = time.perf_counter()
-                function()
+                seconds, _ = timing.once(function)
                 if turn:  # the first round compiles
-                    taken.setdefault((form, name), []).append(time.perf_counter() - started)
+                    taken.setdefault((form, name), []).append(seconds)
     print("| | portrait, ms | landmarks, ms a frame | frames, ms a frame | step, ms a frame |")
     print("|---|---|---|---|---|")
     for form in calls:

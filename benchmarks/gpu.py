@@ -25,13 +25,12 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from atvg_jax import command_line, compilation_cache, models
+from atvg_jax import command_line, compilation_cache
 from atvg_jax.benchmarking import cases, measure, timing
 from atvg_jax.benchmarking.points import Point
 from atvg_jax.data.pipeline import Augmentation, ClipWindows, Reading, TrainBatches, Windows
 from atvg_jax.errors import InputError
-from atvg_jax.training import parallel, steps
-from atvg_jax.training.state import NetworkState
+from atvg_jax.training import parallel
 from atvg_jax.whole_files import written_whole
 
 Numbers = dict[str, Any]
@@ -103,20 +102,8 @@ def compare(point: Point, precision: Precision, exact: Numbers | None) -> tuple[
     # Gradients as the optimizer's state; the networks hardly move, so that rounding in the
     # discriminator's update is not multiplied by the landmark loss's 10,000.
     optimizer = optax.chain(optax.trace(decay=0.0), optax.scale(-1e-6))
-    _, (state, batch, key) = cases.vg_step(point)
-    networks = {
-        name: NetworkState(part.params, part.batch_stats, optimizer.init(part.params))
-        for name, part in state.networks.items()
-    }
-    settings = {"width": point.width, "dtype": point.precision}
-    step = steps.make_vg_step(
-        models.create("vg_net", settings),
-        models.create("discriminator", settings),
-        optimizer,
-        optimizer,
-        frozen_statistics=True,
-    )
-    arguments = jax.device_put((state.replace(networks=networks), batch, key), device)
+    step, arguments = cases.vg_step(point, optimizer, frozen_statistics=True)
+    arguments = jax.device_put(arguments, device)
     with jax.default_matmul_precision(precision.products):
         after, metrics = jax.jit(step)(*arguments)
     found = {

@@ -8,7 +8,7 @@ released code does; this package runs it once. The ways take turns in one proces
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from atvg_jax import command_line, compilation_cache, models
-from atvg_jax.benchmarking import measure, timing
+from atvg_jax.benchmarking import cases, measure, timing
 from atvg_jax.inference.published import to_state_dict
 from atvg_jax.training.state import NetworkState, TrainState
 from atvg_jax.training.steps import make_vg_step
@@ -25,16 +25,6 @@ from benchmarks import torch_networks
 from tests.reference_weights import random_variables
 
 OURS, COMPARED = "atvg_jax", "PyTorch eager, generator twice"
-SETTINGS = (2e-4, 0.5, 0.999)  # Adam's, of both networks
-
-
-class Batch(NamedTuple):
-    """What a step learns from; (B, ...) in this package's layout."""
-
-    example_image: np.ndarray
-    frames: np.ndarray
-    landmarks: np.ndarray
-    example_landmark: np.ndarray
 
 
 def parser() -> command_line.Parser:
@@ -51,28 +41,17 @@ def parser() -> command_line.Parser:
     return flags
 
 
-def random_batch(clips: int, frames: int) -> Batch:
-    """Clips of noise: what is in them makes no difference to the time."""
-    rng = np.random.default_rng(0)
-    return Batch(
-        rng.integers(0, 256, (clips, 128, 128, 3), np.uint8),
-        rng.integers(0, 256, (clips, frames, 128, 128, 3), np.uint8),
-        rng.standard_normal((clips, frames, 136)).astype(np.float32),
-        rng.standard_normal((clips, 136)).astype(np.float32),
-    )
-
-
 class OurStep:
     """This package's step, compiled, its state donated as in training."""
 
-    def __init__(self, variables: dict[str, Any], batch: Batch):
-        optimizer = optax.adam(*SETTINGS)
+    def __init__(self, variables: dict[str, Any], batch: dict[str, np.ndarray]):
+        optimizer = optax.adam(*cases.ADAM)
         networks = {
             name: NetworkState(v["params"], v["batch_stats"], optimizer.init(v["params"]))
             for name, v in variables.items()
         }
         self._state = jax.device_put(TrainState(np.zeros((), np.int32), networks))
-        self._batch = jax.device_put(batch._asdict())
+        self._batch = jax.device_put(batch)
         self._key = jax.random.key(0, impl="rbg")
         step = make_vg_step(
             models.create("vg_net"), models.create("discriminator"), optimizer, optimizer
@@ -95,7 +74,7 @@ class OurStep:
 class TorchStep:
     """The published training step."""
 
-    def __init__(self, variables: dict[str, Any], batch: Batch):
+    def __init__(self, variables: dict[str, Any], batch: dict[str, np.ndarray]):
         def build(cls: Callable[[], torch.nn.Module], name: str, ours: str) -> torch.nn.Module:
             network = cls()
             state = to_state_dict(name, variables[ours])
@@ -105,14 +84,18 @@ class TorchStep:
 
         self._generator = build(torch_networks.VGNet, "VG_net", "vg_net")
         self._judge = build(torch_networks.Discriminator, "GL_Discriminator", "discriminator")
-        rate, b1, b2 = SETTINGS
+        rate, b1, b2 = cases.ADAM
         self._optimizers = [
             torch.optim.Adam(network.parameters(), rate, (b1, b2))
             for network in (self._generator, self._judge)
         ]
-        pixels = [np.moveaxis(x, -1, -3) / np.float32(127.5) - 1 for x in batch[:2]]
+        pixels = [
+            np.moveaxis(batch[name], -1, -3) / np.float32(127.5) - 1
+            for name in ("example_image", "frames")
+        ]
         self._image, self._real = (torch.tensor(x.astype(np.float32)) for x in pixels)
-        self._landmarks, self._example = (torch.tensor(x) for x in batch[2:])
+        self._landmarks = torch.tensor(batch["landmarks"])
+        self._example = torch.tensor(batch["example_landmark"])
         self._mask = torch.ones(136)
         self._mask[97::2] = 100.0  # y of the 20 mouth points
 
@@ -148,7 +131,7 @@ def main() -> None:
     arguments = parser().parse_args()
     torch.set_num_threads(arguments.threads)
     compilation_cache.enable()
-    batch = random_batch(arguments.batch, arguments.frames)
+    batch = cases.vg_batch(arguments.batch, arguments.frames)
     variables = {name: random_variables(name, {}) for name in ("vg_net", "discriminator")}
     ours = OurStep(variables, batch)
     print(f"compiled in {ours.seconds_to_compile:.1f} s (less where the cache has it)")

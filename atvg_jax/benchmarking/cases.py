@@ -14,11 +14,12 @@ from atvg_jax.benchmarking.points import STEPS, SYNTHESIS, Point
 from atvg_jax.features import audio, faces, images, landmarks, video
 from atvg_jax.inference import model_directory
 from atvg_jax.inference.talking_face import TalkingFace
+from atvg_jax.models.vg_net import LANDMARK_SIZE
 from atvg_jax.training import steps
 from atvg_jax.training.state import NetworkState, TrainState
 
 PORTRAIT = "astronaut"
-LANDMARK_SIZE = 136
+ADAM = (2e-4, 0.5, 0.999)  # rate and decays of the published optimizer
 
 
 class Case:
@@ -125,9 +126,11 @@ def at_batch(batch: int, frames: int) -> dict[str, np.ndarray]:
     }
 
 
-def train_state(settings: dict[str, Any], *names: str) -> tuple[TrainState, Any]:
-    """Networks with random weights under the published optimizer, and that optimizer."""
-    optimizer = optax.adam(2e-4, b1=0.5, b2=0.999)
+def train_state(
+    settings: dict[str, Any], *names: str, optimizer: Any = None
+) -> tuple[TrainState, Any]:
+    """Networks with random weights under an optimizer (the published one), and that optimizer."""
+    optimizer = optimizer or optax.adam(*ADAM)
     networks = {}
     for name in names:
         variables = random_variables(name, settings)
@@ -139,11 +142,17 @@ def train_state(settings: dict[str, Any], *names: str) -> tuple[TrainState, Any]
 
 
 def vg_step(
-    point: Point, **settings: Any
+    point: Point, optimizer: Any = None, **settings: Any
 ) -> tuple[Callable[..., Any], tuple[TrainState, dict[str, np.ndarray], jax.Array]]:
-    """The adversarial step and its first arguments; ``settings`` are ``make_vg_step``'s."""
+    """The adversarial step and its first arguments.
+
+    Args:
+        point: which step.
+        optimizer: of both networks; None for the published one.
+        **settings: ``make_vg_step``'s.
+    """
     network = {"width": point.width, "dtype": point.precision}
-    state, optimizer = train_state(network, "vg_net", "discriminator")
+    state, optimizer = train_state(network, "vg_net", "discriminator", optimizer=optimizer)
     generator, judge = (models.create(name, network) for name in ("vg_net", "discriminator"))
     step = steps.make_vg_step(generator, judge, optimizer, optimizer, **settings)
     return step, (state, vg_batch(point.batch, point.frames), jax.random.key(0, impl="rbg"))

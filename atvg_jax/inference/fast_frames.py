@@ -108,7 +108,7 @@ class FastFrames:
         kernel, bias = weights["attention_portrait"]
         attention = transposed_conv(seen.landmark_map, kernel)[0] + bias
         kernel, bias = weights["bottleneck_portrait"]
-        bottleneck = jnp.moveaxis(_conv(seen.deep, kernel) + bias, 0, 2)
+        bottleneck = jnp.moveaxis(winograd.direct(seen.deep, kernel) + bias, 0, 2)
         feature = jnp.moveaxis(seen.landmark_feature, 0, 2)
         return FastPortrait(image, seen.shallow[0], attention, bottleneck, feature)
 
@@ -231,7 +231,7 @@ def _decode(
     y = nn.relu(transposed_conv(maps, weights["attention_up_1"]) + portrait.attention)
     y = _up(y, weights["attention_up_2"])
     head = weights["attention_head"]
-    attention = nn.sigmoid(_conv(y, head["kernel"]) + head["bias"])  # (T, 32, 32, 1)
+    attention = nn.sigmoid(winograd.direct(y, head["kernel"]) + head["bias"])  # (T, 32, 32, 1)
     x = _up(_up(x, weights["decoder_up_1"]), weights["decoder_up_2"])
     x = portrait.shallow * (1 - attention) + x * attention
     x = _up(_up(x, weights["base_up_1"]), weights["base_up_2"])
@@ -246,18 +246,11 @@ def _heads(x: Array, layer: tuple[Array, Array]) -> Array:
     """(T, 128, 128, 32 width) -> (T, 128, 128, 4), motion and alpha before activation."""
     kernel, bias = layer
     narrow = kernel.shape[-1] > bias.size
-    return (conv_side_by_side(x, kernel) if narrow else _conv(x, kernel)) + bias
-
-
-def _conv(x: Array, kernel: Array) -> Array:
-    """(N, H, W, C) -> (N, H, W, F), same padding."""
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return (conv_side_by_side(x, kernel) if narrow else winograd.direct(x, kernel)) + bias
 
 
 def _conv_relu(x: Array, layer: tuple[Array, Array]) -> Array:
-    return nn.relu(_conv(x, layer[0]) + layer[1])
+    return nn.relu(winograd.direct(x, layer[0]) + layer[1])
 
 
 def _up(x: Array, layer: tuple[Array, Array]) -> Array:
@@ -268,7 +261,9 @@ def _on_map(x: Array, layer: Weights, frames: int | None = None) -> Array:
     """3 x 3 convolution with bias on small maps (H, W, N, C); ``frames``, where N counts more."""
     if (frames or x.shape[2]) >= WINOGRAD_FRAMES:
         return winograd.convolve(x, layer["winograd"]) + layer["bias"]
-    return jnp.moveaxis(_conv(jnp.moveaxis(x, 2, 0), layer["kernel"]), 0, 2) + layer["bias"]
+    return (
+        jnp.moveaxis(winograd.direct(jnp.moveaxis(x, 2, 0), layer["kernel"]), 0, 2) + layer["bias"]
+    )
 
 
 def _recurrence(weights: Weights, x: Array, carry: Array, recurrence: str) -> tuple[Array, Array]:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from atvg_jax.models import winograd
 from atvg_jax.models.blocks import (
     NARROW,
     ConvBlock,
@@ -257,9 +257,7 @@ class VGNet(nn.Module):
         if x.shape[-1] <= NARROW:
             y = conv_side_by_side(x, side_by_side(kernel))
         else:
-            y = lax.conv_general_dilated(
-                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            y = winograd.direct(x, kernel)
         return y.astype(accumulating(self.dtype)) + jnp.concatenate(biases)
 
 

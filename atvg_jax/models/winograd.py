@@ -11,6 +11,7 @@ its gradients are Winograd's too, so that they cost a quarter as well.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,10 +53,9 @@ OUTPUT = np.array(
 KERNELS = np.kron(KERNEL, KERNEL).astype(np.float32)  # (36, 9), both axes at once
 
 
-def kernels(kernel: np.ndarray) -> np.ndarray:
-    """(3, 3, C, F) -> (36, C, F) float32, what ``convolve`` multiplies by."""
-    flat = np.asarray(kernel, np.float32).reshape(9, -1)
-    return (KERNELS @ flat).reshape(PATCH**2, *kernel.shape[2:])
+def kernels(kernel: Any) -> Any:
+    """(3, 3, C, F) -> (36, C, F), what ``convolve`` multiplies by; of NumPy's arrays or JAX's."""
+    return (KERNELS @ kernel.reshape(9, -1)).reshape(PATCH**2, *kernel.shape[2:])
 
 
 @functools.cache
@@ -121,7 +121,7 @@ def conv(x: Array, kernel: Array) -> Array:
 
 
 def direct(x: Array, kernel: Array) -> Array:
-    """``conv`` by its definition."""
+    """The same-padded convolution by its definition, of any kernel size, for any maps."""
     return lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -150,10 +150,7 @@ def _gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
 
 
 def _tiled(x: Array, kernel: Array) -> Array:
-    _, height, width, _ = x.shape
-    into, back = map(jnp.asarray, _transforms(height, width))
-    products = jnp.einsum("pmc,pcf->pmf", _positions_times(into, x), _kernels(kernel))
-    return _times_positions(back, products, height, width)
+    return jnp.moveaxis(convolve(jnp.moveaxis(x, 0, 2), kernels(kernel)), 2, 0)
 
 
 def _tiled_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
@@ -161,15 +158,10 @@ def _tiled_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, A
     _, height, width, _ = x.shape
     into, back = map(jnp.asarray, _transforms(height, width))
     from_products = _positions_times(back.T, gradient)  # (36, M, F)
-    to_tiles = jnp.einsum("pmf,pcf->pmc", from_products, _kernels(kernel))
+    to_tiles = jnp.einsum("pmf,pcf->pmc", from_products, kernels(kernel))
     to_kernels = jnp.einsum("pmc,pmf->pcf", _positions_times(into, x), from_products)
     to_kernel = jnp.asarray(KERNELS.T) @ to_kernels.reshape(PATCH**2, -1)
     return _times_positions(into.T, to_tiles, height, width), to_kernel.reshape(kernel.shape)
-
-
-def _kernels(kernel: Array) -> Array:
-    """``kernels`` of what is being trained."""
-    return (jnp.asarray(KERNELS) @ kernel.reshape(9, -1)).reshape(PATCH**2, *kernel.shape[2:])
 
 
 def _positions_times(transform: Array, x: Array) -> Array:

@@ -11,7 +11,6 @@ from atvg_jax.errors import InputError
 from atvg_jax.models import create
 from atvg_jax.training import steps
 from atvg_jax.training.memory import Memory
-from atvg_jax.training.state import NetworkState
 
 # Gradients as the optimizer's state, so that they can be compared.
 OPTIMIZER = optax.chain(optax.trace(decay=0.0), optax.scale(-1e-6))
@@ -19,12 +18,7 @@ SMALL = {"width": 1 / 32}
 
 
 def _state(*names):
-    state, _ = cases.train_state(SMALL, *names)
-    networks = {
-        name: NetworkState(part.params, part.batch_stats, OPTIMIZER.init(part.params))
-        for name, part in state.networks.items()
-    }
-    return state.replace(networks=networks)
+    return cases.train_state(SMALL, *names, optimizer=OPTIMIZER)[0]
 
 
 def _gradients(state):
