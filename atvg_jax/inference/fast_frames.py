@@ -25,9 +25,11 @@ from atvg_jax.models import VGNet, winograd
 from atvg_jax.models.blocks import (
     BATCH_NORM_EPSILON,
     NARROW,
+    at_once,
     conv_side_by_side,
     side_by_side,
     transposed_conv,
+    transposed_conv_at_once,
 )
 from atvg_jax.models.mmrnn import DILATION, gru_update
 from atvg_jax.models.vg_net import LANDMARK_MAP, RESIDUAL_BLOCKS
@@ -46,6 +48,8 @@ PORTRAIT_LAYERS = (
 # Frames whose large maps are made together: 4 MB a frame at the published width, which then stay in
 # the second-level cache, in memory that the next four use again.
 GROUP = 4
+# Transposed convolutions of at most so many output channels are made at once.
+NARROW_UP = 8
 MAP = LANDMARK_MAP
 SUBMAP = MAP // DILATION
 
@@ -202,8 +206,12 @@ def prepare(variables: Mapping[str, Any]) -> Weights:
         for part in (1, 2):
             pair = folded(f"residual_{index}", f"conv_{part}", f"norm_{part}")
             weights[f"residual_{index}_{part}"] = on_map(*pair)
-    for layer in ("decoder_up_1", "decoder_up_2", "base_up_1", "base_up_2"):
+    for layer in ("decoder_up_1", "decoder_up_2", "base_up_1"):
         weights[layer] = folded(layer)
+    kernel, bias = folded("base_up_2")
+    if bias.size <= NARROW_UP:
+        kernel = np.asarray(at_once(jnp.asarray(kernel)))
+    weights["base_up_2"] = kernel, bias
     heads = params["motion_head"], params["alpha_head"]
     kernel, bias = (
         np.concatenate([head[part] for head in heads], axis=-1) for part in ("kernel", "bias")
@@ -254,7 +262,9 @@ def _conv_relu(x: Array, layer: tuple[Array, Array]) -> Array:
 
 
 def _up(x: Array, layer: tuple[Array, Array]) -> Array:
-    return nn.relu(transposed_conv(x, layer[0]) + layer[1])
+    kernel, bias = layer
+    narrow = kernel.shape[-1] > bias.size
+    return nn.relu((transposed_conv_at_once if narrow else transposed_conv)(x, kernel) + bias)
 
 
 def _on_map(x: Array, layer: Weights, frames: int | None = None) -> Array:

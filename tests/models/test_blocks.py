@@ -9,9 +9,11 @@ from jax import lax
 from atvg_jax.models.blocks import (
     LSTMLayer,
     TransposedConv,
+    at_once,
     conv_side_by_side,
     scaled,
     side_by_side,
+    transposed_conv_at_once,
 )
 from atvg_jax.models.mmrnn import MMRNN, dilated_conv
 
@@ -56,6 +58,12 @@ def test_transposed_conv_has_the_gradient_of_the_dilated_convolution(transposed_
         jax.grad(ours, (0, 1))(x, kernel), jax.grad(theirs, (0, 1))(x, kernel), strict=True
     ):
         np.testing.assert_allclose(made, expected, atol=1e-4)
+
+
+def test_transposed_convolution_at_once_is_the_same(transposed_inputs):
+    x, kernel = transposed_inputs
+    made = transposed_conv_at_once(x, at_once(kernel))
+    np.testing.assert_allclose(made, _transposed(x, kernel), atol=1e-4)
 
 
 def test_side_by_side_is_the_same_convolution():
