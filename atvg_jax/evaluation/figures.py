@@ -250,13 +250,15 @@ def quality_against_distance(path: Path, folder: Path) -> Path:
         3, len(DISTANCES), sharex="col", gridspec_kw={"height_ratios": [2, 2, 1]}
     )
     for column, (distance, label) in zip(axes.T, DISTANCES.items(), strict=True):
-        for system in systems:
+        for number, system in enumerate(systems):
             own = [b for b in bins if b.distance == distance and b.system == system]
             shown = [b for b in own if b.frames >= FEWEST_IN_BIN]
-            middles = [(b.low + b.high) / 2 for b in shown]
+            # A hair beside each other, so that no interval hides another.
+            share = 0.5 + 0.06 * (number - (len(systems) - 1) / 2)
+            places = [b.low + share * (b.high - b.low) for b in shown]
             for axis, quality in zip(column, QUALITIES, strict=False):
                 axis.errorbar(
-                    middles,
+                    places,
                     [b.means[quality] for b in shown],
                     [1.96 * b.errors[quality] for b in shown],
                     marker="o", markersize=4, capsize=2, linewidth=1.2, label=system,
