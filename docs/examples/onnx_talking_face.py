@@ -3,8 +3,9 @@
     python onnx_talking_face.py --model=DIR --image=FILE --landmarks=FILE --audio=FILE --out=MP4
 
 DIR is what ``python -m atvg_jax.export --format=onnx`` wrote; nothing else of that project is
-needed. The landmarks are 68 points x, y in pixels of the picture, in the order of iBUG (dlib's
-predictor and most others give it), as .npy of shape (68, 2) or .csv with a point a line.
+needed but ``jpeg_planes.py``, which lies beside this file. The landmarks are 68 points x, y in
+pixels of the picture, in the order of iBUG (dlib's predictor and most others give it), as .npy of
+shape (68, 2) or .csv with a point a line.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import jpeg_planes
 import numpy as np
 import onnxruntime
 
@@ -136,10 +138,41 @@ def talk(folder, crop, shape, heard):
         yield from np.round(np.clip((made["frames"][0] + 1) * 127.5, 0, 255)).astype(np.uint8)
 
 
+def wider(plane):
+    """A plane of colour with twice the columns: three parts of the nearest and one of the next."""
+    sides = np.pad(plane, ((0, 0), (1, 1)), mode="edge")
+    both = np.stack([3 * plane + sides[:, :-2], 3 * plane + sides[:, 2:]], axis=2)
+    return both.reshape(len(plane), -1)
+
+
 def read_picture(path):
-    """(H, W, 3) uint8."""
+    """(H, W, 3) uint8, turned as its EXIF data say; of a JPEG as libjpeg has it, to the bit."""
     with av.open(str(path)) as container:
-        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+        frame = next(container.decode(video=0))
+    data = path.read_bytes()
+    planes = jpeg_planes.read(data) if data.startswith(b"\xff\xd8") else None
+    if planes is None:
+        pixels = frame.to_ndarray(format="rgb24")
+    elif len(planes) == 1:
+        pixels = np.repeat(planes[0][..., None], 3, axis=2).astype(np.uint8)
+    else:
+        y, *colours = planes
+        rows, columns = np.indices(y.shape)
+        for i, plane in enumerate(colours):
+            tall, wide = plane.shape[0] < y.shape[0], plane.shape[1] < y.shape[1]
+            plane = wider(plane.T).T if tall else plane
+            plane = (wider(plane) if wide else plane)[: y.shape[0], : y.shape[1]]
+            if tall and wide:
+                plane = (plane + 8 - columns % 2) // 16
+            elif tall or wide:
+                plane = (plane + 1 + (rows if tall else columns) % 2) // 4
+            colours[i] = plane - 128
+        blue, red = colours
+        # JFIF's 1.402, 0.714136, 0.344136 and 1.772 in 1/65536.
+        red, green, blue = 91881 * red, -46802 * red - 22554 * blue, 116130 * blue
+        colour = (np.stack([red, green, blue], axis=2) + 32768) // 65536
+        pixels = np.clip(y[..., None] + colour, 0, 255).astype(np.uint8)
+    return np.rot90(pixels, round(frame.rotation / 90))
 
 
 def read_sound(path, rate):

@@ -184,6 +184,7 @@ def test_saved_model(model, tmp_path):
 def test_the_onnx_example_makes_the_frames_that_synthesize_makes(
     onnx_folder, talking_face, tmp_path, monkeypatch
 ):
+    monkeypatch.syspath_prepend(EXAMPLES)  # as for a program that is run from there
     spec = importlib.util.spec_from_file_location("example", EXAMPLES / "onnx_talking_face.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
