@@ -300,7 +300,13 @@ def _display_matrix(frame: Any) -> npt.NDArray[np.int32]:
     Asked of a video's first frame alone: PyAV ties a frame to its side data in a reference cycle,
     which would keep hundreds of frames until the next garbage collection.
     """
-    for data in frame.side_data:
+    try:
+        sides = list(frame.side_data)
+    except ValueError:  # beside it is something that PyAV does not know, such as EXIF data
+        angle = math.radians(frame.rotation)  # counterclockwise; mirroring is not told
+        cosine, sine = round(2**16 * math.cos(angle)), round(2**16 * math.sin(angle))
+        return np.array([cosine, -sine, 0, sine, cosine, 0, 0, 0, 2**30], np.int32)
+    for data in sides:
         if data.type == av.sidedata.sidedata.Type.DISPLAYMATRIX:
             return np.frombuffer(bytes(data), dtype=np.int32)
     return np.zeros(0, np.int32)

@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from atvg_jax.errors import InputError
 from atvg_jax.features import video
@@ -190,6 +191,26 @@ def test_rotation_and_mirror_flags_are_applied(tmp_path, degrees, mirror):
     assert frame.shape == expected.shape
     assert np.abs(frame.astype(int) - expected).mean() < 12
     assert (video.probe(path).height, video.probe(path).width) == expected.shape[:2]
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_pictures_that_carry_exif_data(tmp_path, orientation, turns):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(corner_picture(0)).save(tmp_path / "a.jpg", exif=exif, subsampling=0)
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, _ = corner_picture(0).shape
+        stream.pix_fmt = "yuvj444p"
+        for number in range(3):
+            packet = av.Packet((tmp_path / "a.jpg").read_bytes())
+            packet.pts = packet.dts = number
+            packet.stream, packet.is_keyframe = stream, True
+            container.mux(packet)
+    frames = list(video.iter_frames(tmp_path / "a.avi"))
+    assert len(frames) == 3
+    shown = np.rot90(corner_picture(0), turns)
+    assert np.abs(frames[0].astype(int) - shown).mean() < 4
 
 
 def test_pixels_become_square(tmp_path):
