@@ -6,7 +6,8 @@
 #   SIZE   compact (the default), smoke (seconds, to try the script) or empty for the published size
 #   STEPS  of every VG-net, AT_STEPS of every AT-net (as the size has them)
 #   OUT    where everything goes (runs/ablations); the table is OUT/table.md
-# Further arguments go to the evaluation, such as --no_cpbd.
+# Further arguments go to the evaluation; --no_cpbd --no_identity --videos=0 leave out what takes
+# longest, and --limit=N scores N clips.
 
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
