@@ -7,6 +7,7 @@ bottom are those of the first column and row outside of it.
 """
 
 import importlib.metadata
+import math
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ _LARGEST_DETECTION = 2560  # pixels: larger copies are not searched
 _SQUARE_FACE = 224
 _SQUARE_MARGIN = 34
 SQUARE = _SQUARE_FACE + 2 * _SQUARE_MARGIN
+_MIDDLE = np.array([(SQUARE - 1) / 2, (SQUARE - 1) / 2, 1.0])
 _TURN = 0.15  # tangent of the angle up to which points are as good if the square is not turned
 
 _NO_BRACKETS = str.maketrans("", "", "points[]()")
@@ -205,11 +207,11 @@ def predict_in_square(frame: Frame, matrix: FloatArray) -> tuple[Landmarks, Fram
         ValueError: where the middle of the square shows nothing of the picture.
     """
     back = invert(matrix)
-    x, y = back @ [(SQUARE - 1) / 2, (SQUARE - 1) / 2, 1.0]
+    x, y = (back @ _MIDDLE).tolist()
     if not (0 <= x < frame.shape[1] and 0 <= y < frame.shape[0]):
         raise ValueError(f"a box around {x:.0f}, {y:.0f} is outside the picture {frame.shape}")
     if abs(back[1, 0]) <= _TURN * abs(back[0, 0]) and back[0, 0] > 0:
-        square, back = _cut_out(frame, back)
+        square, back = _cut_out(frame, back, (x, y))
     else:
         square = warp_grey(frame, matrix, SQUARE)
     low, high = _SQUARE_MARGIN, _SQUARE_MARGIN + _SQUARE_FACE - 1
@@ -219,27 +221,30 @@ def predict_in_square(frame: Frame, matrix: FloatArray) -> tuple[Landmarks, Fram
     return apply(back, found.reshape(-1, 2)).astype(np.float32), square
 
 
-def _cut_out(frame: Frame, back: FloatArray) -> tuple[Frame, FloatArray]:
+def _cut_out(
+    frame: Frame, back: FloatArray, middle: tuple[float, float]
+) -> tuple[Frame, FloatArray]:
     """The square as the picture has it, not turned, at a third of the cost.
 
     Args:
         frame: (H, W, 3) uint8.
         back: (2, 3), square -> picture.
+        middle: of the square, in the picture.
 
     Returns:
         The square, whose sides lie between pixels of the picture, and its own way back.
     """
     cv2 = opencv()
-    side = max(2, round(SQUARE * float(np.hypot(back[0, 0], back[1, 0]))))
-    middle = back @ [(SQUARE - 1) / 2, (SQUARE - 1) / 2, 1.0]
-    left, top = (round(v - (side - 1) / 2) for v in middle.tolist())
+    side = max(2, round(SQUARE * math.hypot(back[0, 0], back[1, 0])))
+    left, top = (round(v - (side - 1) / 2) for v in middle)
     height, width, _ = frame.shape
     region = frame[max(top, 0) : top + side, max(left, 0) : left + side]
     grey = cv2.cvtColor(region, cv2.COLOR_RGB2GRAY)
     if grey.shape != (side, side):  # what lies outside of the picture is black
         before = max(-top, 0), max(-left, 0)
         after = max(top + side - height, 0), max(left + side - width, 0)
-        grey = np.pad(grey, ((before[0], after[0]), (before[1], after[1])))
+        edges = before[0], after[0], before[1], after[1]
+        grey = cv2.copyMakeBorder(grey, *edges, cv2.BORDER_CONSTANT, value=0)
     how = cv2.INTER_LINEAR if side < SQUARE else cv2.INTER_AREA
     square = cv2.resize(grey, (SQUARE, SQUARE), interpolation=how)
     zoom = side / SQUARE
