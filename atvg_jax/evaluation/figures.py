@@ -4,6 +4,7 @@ matplotlib is imported at the point of use: scoring does without it.
 """
 
 import csv
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,8 @@ def _draw_rows(
             axis.imshow(picture, interpolation="bilinear")
             axis.set_xticks([])
             axis.set_yticks([])
-        line[0].set_ylabel(name, fontsize=9)
+        # A row is about 15 letters high: longer names go on in another line.
+        line[0].set_ylabel(textwrap.fill(name.replace("_", " "), 15), fontsize=9)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=8)
 
