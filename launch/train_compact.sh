@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 clips=${1:-}
 [[ -n $clips ]] || fail "which clips? bash launch/train_compact.sh CLIPS"
 out=${OUT:-runs/compact}
-boost=${BOOST:-1.4} # of what AT-net hears: so much as to move like people of the validation split
+boost=${BOOST:-1.3} # of what AT-net hears: so much as to move nearly as people of the validation split do
 
 prepare_environment launch/train.txt
 
@@ -34,7 +34,7 @@ python -m atvg_jax.train --config=configs/vg_net.py:compact,no_discriminator \
 say "joining both into a model"
 rm -rf "$out/model"
 python -m atvg_jax.export --at="$out/at" --vg="$out/vg" --weights=float16 \
-  --boost="$boost" --out="$out/model"
+  --checkpoint=best --boost="$boost" --out="$out/model"
 
 say "scoring it on people that it has never seen"
 rm -rf "$out/scores"
