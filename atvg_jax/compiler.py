@@ -1,9 +1,9 @@
 """What XLA is asked for when it compiles for a CPU.
 
-XLA hands matrix products of float32 to YNNPACK, which makes none of ours faster: 36 products of
-64 x 512 with 512 x 512 run at 39 GFLOP/s of processor time in it and at 100 in XLA's own way (one
-core with AVX-512 and without AMX, jaxlib 0.10.2). Convolutions with few output channels are four
-times as fast in it, so it keeps convolutions.
+XLA hands matrix products of float32 to YNNPACK, which on one core makes none of ours faster: 36
+products of 64 x 512 with 512 x 512 run at 39 GFLOP/s of processor time in it and at 100 in XLA's
+own way (AVX-512 without AMX, jaxlib 0.10.2). On two cores both are about level over the whole
+network. Convolutions with few output channels are four times as fast in it, so it keeps those.
 """
 
 import functools
