@@ -20,7 +20,7 @@ from atvg_jax.errors import InputError
 from atvg_jax.features import audio, images
 from atvg_jax.features.landmarks import mouth_opening
 from atvg_jax.inference import model_directory
-from atvg_jax.inference.engine import Engine
+from atvg_jax.inference.prepared import PreparedFace
 from atvg_jax.inference.talking_face import BUNDLED_MODEL
 from data_prep.corpora.clip import Word
 from data_prep.corpora.grid import read_alignment
@@ -50,15 +50,12 @@ def moments(words: tuple[Word, ...], frames: int) -> dict[str, list[tuple[int, i
     return found
 
 
-def openings(engine: Engine, example: dict) -> dict[str, np.ndarray]:
+def openings(face: PreparedFace, example: dict) -> dict[str, np.ndarray]:
     """(T,) of the real lips and of AT-net's, which gets a boost if the model has one."""
-    true = np.asarray(example["landmarks"])
     crop = images.decode_jpeg(example["frames"][0])
-    portrait = engine.portrait(crop, true[0], landmarks_only=True)
-    windows = np.asarray(audio.windows_from_mfcc(example["mfcc"]))
-    pieces, _ = engine.run(portrait, windows, engine.start(portrait))
-    made = np.asarray(pieces.landmarks).reshape(-1, 68, 2)
-    return {"real": mouth_opening(true), "AT-net": mouth_opening(made)}
+    windows = audio.windows_from_mfcc(example["mfcc"])
+    made = face.from_sound(crop, example["aligned_landmarks"][0], windows, landmarks_only=True)
+    return {"real": mouth_opening(example["landmarks"]), "AT-net": mouth_opening(made.landmarks)}
 
 
 def report(data: Path, alignments: Path, model: Path, split: str) -> None:
@@ -67,7 +64,7 @@ def report(data: Path, alignments: Path, model: Path, split: str) -> None:
     Raises:
         InputError: no clip of the split has an alignment.
     """
-    engine = Engine(model_directory.read(model))
+    face = PreparedFace(model_directory.read(model))
     records = ClipRecords(schema.data_files(data, split))
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     clips = 0
@@ -79,7 +76,7 @@ def report(data: Path, alignments: Path, model: Path, split: str) -> None:
             continue
         found = moments(read_alignment(path), len(example["landmarks"]))
         clips += 1
-        for name, opening in openings(engine, example).items():
+        for name, opening in openings(face, example).items():
             for kind, stretches in found.items():
                 for first, end in stretches:
                     least, most = opening[first:end].min(), opening[first:end].max()

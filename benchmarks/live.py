@@ -27,15 +27,13 @@ from atvg_jax.command_line import Parser, run
 from atvg_jax.errors import InputError
 from atvg_jax.features import audio, images, sound
 from atvg_jax.inference.talking_face import BUNDLED_MODEL, TalkingFace
+from benchmarks.data_prep_memory import FLAT
 
 PIECE = 320
 """Samples that arrive at once: 20 ms."""
 
 SEEN = (audio.WINDOW_ROWS - 1) * audio.STEP + audio.WIDTH - audio.PADDING
 """Samples from a frame's beginning that it sees: 2800, 175 ms."""
-
-FLAT = 0.05
-"""Part of its memory by which the second half of a long sound may exceed the first."""
 
 START_UP = """
 import time; began = float({began!r}); marks = [("Python", time.time() - began)]

@@ -40,6 +40,7 @@ FloatArray = npt.NDArray[np.float32]
 LANDMARK_SCALE = 5.0  # published: landmarks are multiplied by 5 before use
 COORDINATES = 2 * POINTS
 MOUTH = slice(48, 68)  # outer lips, 48 to 59, and inner lips, 60 to 67
+INNER_LIPS = (62, 66)  # the middles of the upper and of the lower one
 COMPONENTS = 6  # published: AT-net predicts six
 PUBLISHED_BOOST = (1.0, 2.2, 2.4, 2.6, 2.8, 3.0)
 LAYOUT_VERSION = 1
@@ -81,7 +82,8 @@ def mouth_opening(landmarks: npt.ArrayLike) -> FloatArray:
     """
     shapes = check_shapes(landmarks)
     eyes = shapes[..., 42:48, :].mean(axis=-2) - shapes[..., 36:42, :].mean(axis=-2)
-    lips = shapes[..., 66, :] - shapes[..., 62, :]
+    upper, lower = INNER_LIPS
+    lips = shapes[..., lower, :] - shapes[..., upper, :]
     distance = np.maximum(np.linalg.norm(eyes, axis=-1), 1e-9)
     return np.asarray(np.linalg.norm(lips, axis=-1) / distance, dtype=np.float32)
 

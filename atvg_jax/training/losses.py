@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from atvg_jax.features.landmarks import MOUTH
+from atvg_jax.features.landmarks import INNER_LIPS, MOUTH
 
 Array = jax.Array
 
@@ -15,8 +15,6 @@ ATTENTION_FLOOR = 0.5
 # Weight of a mouth point's y before squaring, hence 10,000 in the square.
 MOUTH_Y_WEIGHT = 100.0
 
-# iBUG numbering: the middles of the upper and of the lower inner lip.
-INNER_LIPS = (62, 66)
 # Norm over a window of the changes of a gap, in model units, below which a mouth counts as still;
 # in speech it is 0.2 over 24 frames.
 STILL = 0.03
