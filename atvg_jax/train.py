@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atvg_jax import command_line
+from atvg_jax import allocator, command_line
 from atvg_jax.errors import InputError
 
 HELP = """usage: python -m atvg_jax.train --config=CONFIG[:WORDS] --workdir=DIR --config.data=DIR
@@ -118,6 +118,7 @@ def main() -> None:
         return
     config, workdir, distributed = parse(sys.argv[1:])
     started = time.perf_counter()
+    allocator.keep_freed_memory()
     from atvg_jax.training import parallel
     from atvg_jax.training.loop import train_and_evaluate
 

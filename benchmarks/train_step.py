@@ -16,7 +16,7 @@ import optax
 import torch
 from torch.nn import functional
 
-from atvg_jax import command_line, compilation_cache, models
+from atvg_jax import allocator, command_line, compilation_cache, models
 from atvg_jax.benchmarking import cases, measure, timing
 from atvg_jax.inference.published import to_state_dict
 from atvg_jax.training.state import NetworkState, TrainState
@@ -131,6 +131,7 @@ def main() -> None:
     arguments = parser().parse_args()
     torch.set_num_threads(arguments.threads)
     compilation_cache.enable()
+    allocator.keep_freed_memory()  # as python -m atvg_jax.train does; PyTorch gains from it too
     batch = cases.vg_batch(arguments.batch, arguments.frames)
     variables = {name: random_variables(name, {}) for name in ("vg_net", "discriminator")}
     ours = OurStep(variables, batch)

@@ -22,8 +22,8 @@ import numpy as np
 from jax import lax
 
 from atvg_jax.models import VGNet, winograd
-from atvg_jax.models.blocks import (
-    BATCH_NORM_EPSILON,
+from atvg_jax.models.blocks import BATCH_NORM_EPSILON
+from atvg_jax.models.convolutions import (
     NARROW,
     at_once,
     conv_side_by_side,
@@ -46,8 +46,11 @@ PORTRAIT_LAYERS = (
     "landmark_feature",
 )
 # Frames whose large maps are made together: 4 MB a frame at the published width, which then stay in
-# the second-level cache, in memory that the next four use again.
+# the second-level cache, in memory that the next ones use again.
 GROUP = 4
+# Groups made side by side. Few of the decoder's layers keep two cores busy by themselves; what one
+# group leaves idle the other takes.
+GROUPS = 2
 # Transposed convolutions of at most so many output channels are made at once.
 NARROW_UP = 8
 MAP = LANDMARK_MAP
@@ -223,13 +226,19 @@ def prepare(variables: Mapping[str, Any]) -> Weights:
 
 
 def _in_groups(function: Callable[..., Any], *arrays: Array) -> Any:
-    """Maps over axis 0, GROUP at a time where they divide, to stay within the caches."""
+    """Maps over axis 0, a few groups at a time where they divide, to stay within the caches."""
     count = len(arrays[0])
     if count % GROUP:
         return function(*arrays)
-    grouped = [x.reshape(-1, GROUP, *x.shape[1:]) for x in arrays]
-    made = lax.map(lambda group: function(*group), tuple(grouped))
-    return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), made)
+    groups = GROUPS if count % (GROUPS * GROUP) == 0 else 1
+    grouped = [x.reshape(-1, groups, GROUP, *x.shape[1:]) for x in arrays]
+
+    def several_at_once(several: tuple[Array, ...]) -> Any:
+        made = [function(*(x[group] for x in several)) for group in range(groups)]
+        return jax.tree.map(lambda *parts: jnp.stack(parts), *made)
+
+    made = lax.map(several_at_once, tuple(grouped))
+    return jax.tree.map(lambda x: x.reshape(count, *x.shape[3:]), made)
 
 
 def _decode(

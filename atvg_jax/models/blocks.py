@@ -9,10 +9,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from atvg_jax.models import winograd
+from atvg_jax.models.convolutions import transposed_conv
 
 Array = jax.Array
 LSTMCarry = tuple[tuple[Array, Array], ...]
@@ -21,9 +21,6 @@ LSTMCarry = tuple[tuple[Array, Array], ...]
 # weighs the new value where Flax's weighs the old one.
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
-# Convolutions of at most so many channels run with SIDE pixels of a row together as channels.
-NARROW = 16
-SIDE = 4
 # Standard deviation of the published initialisation, N(0, 0.02) for weights and N(1, 0.02) for
 # norm scales, at the published width.
 INIT_STDDEV = 0.02
@@ -123,98 +120,6 @@ class ConvBlock(nn.Module):
         if self.norm:
             x = batch_norm(self.dtype, "norm")(x, use_running_average=not train)
         return nn.relu(x)
-
-
-def transposed_conv(x: Array, kernel: Array) -> Array:
-    """3 x 3 transposed convolution, stride 2, padding 1, output padding 1: (H, W) -> (2H, 2W).
-
-    Output row 2j takes kernel row 1 of input row j; output row 2j + 1 takes kernel row 2 of input
-    row j and kernel row 0 of input row j + 1; columns alike. So the layer is four ordinary
-    convolutions on the small map, of 1x1, 1x2, 2x1 and 2x2 taps, interleaved. XLA's own form
-    (``lhs_dilation``) multiplies by inserted zeros, and on the CPU its weight gradient takes a
-    naive path that is many times slower than its forward pass.
-
-    Args:
-        x: (N, H, W, C).
-        kernel: (3, 3, C, F), not flipped: PyTorch's (C, F, 3, 3) transposed.
-
-    Returns:
-        (N, 2H, 2W, F).
-    """
-    n, h, w, _ = x.shape
-
-    def taps(rows: slice, columns: slice) -> Array:
-        weights = kernel[rows, columns]
-        # One row or column of zeros beyond the end where an odd output looks one ahead.
-        padding = ((0, weights.shape[0] - 1), (0, weights.shape[1] - 1))
-        return lax.conv_general_dilated(
-            x, weights, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-
-    even, odd = slice(1, 2), slice(None, None, -2)  # kernel rows 1; 2 and 0
-    even_rows = jnp.stack([taps(even, even), taps(even, odd)], axis=3)
-    odd_rows = jnp.stack([taps(odd, even), taps(odd, odd)], axis=3)
-    y = jnp.stack([even_rows, odd_rows], axis=2)  # (N, H, 2, W, 2, F)
-    return y.reshape(n, 2 * h, 2 * w, kernel.shape[-1])
-
-
-def at_once(kernel: Array) -> Array:
-    """``transposed_conv``'s kernel (3, 3, C, F) as one of 2 x 2 taps that makes a 2 x 2 block.
-
-    Returns:
-        (2, 2, C, 4 F): output (row, column) of the block, then feature; zeros where an output does
-        not look a row or a column ahead.
-    """
-    taps = np.zeros((2, 2, 3), np.float32)  # place read, place made, tap; see transposed_conv
-    taps[0, 0, 1] = taps[0, 1, 2] = taps[1, 1, 0] = 1
-    block = jnp.einsum("apr,bqs,rscf->abcpqf", taps, taps, kernel)
-    return block.reshape(2, 2, kernel.shape[2], -1)
-
-
-def transposed_conv_at_once(x: Array, kernel: Array) -> Array:
-    """``transposed_conv`` with few output channels; its kernel from ``at_once``.
-
-    With 8 output channels four convolutions are mostly overhead: one that makes 1.8 times the
-    products, zeros among them, takes half the time.
-    """
-    n, height, width, _ = x.shape
-    y = lax.conv_general_dilated(
-        x, kernel, (1, 1), ((0, 1), (0, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    # The two columns of a block lie side by side already.
-    y = y.reshape(n, height, width, 2, -1).swapaxes(2, 3)
-    return y.reshape(n, 2 * height, 2 * width, -1)
-
-
-def side_by_side(kernel: Array) -> Array:
-    """A kernel that reads and makes SIDE pixels of a row at once, as so many times the channels.
-
-    Args:
-        kernel: (K, K, C, F), same padding, K odd and at most 2 SIDE + 1.
-
-    Returns:
-        (K, 3, SIDE C, SIDE F), the same convolution of rows of W / SIDE groups: a group sees
-        itself and its two neighbours.
-    """
-    size, _, channels, features = kernel.shape
-    taps = np.zeros((3, SIDE, SIDE, size), np.float32)  # group, pixel read, pixel made, tap
-    for pixel in range(SIDE):
-        for tap in range(size):
-            group, place = divmod(pixel + tap - size // 2, SIDE)
-            taps[group + 1, place, pixel, tap] = 1
-    grouped = jnp.einsum("gapt,ktcf->kgacpf", taps.astype(kernel.dtype), kernel)
-    return grouped.reshape(size, 3, SIDE * channels, SIDE * features)
-
-
-def conv_side_by_side(x: Array, kernel: Array) -> Array:
-    """Same-padded convolution with few channels: (N, H, W, C) -> (N, H, W, F), SIDE divides W.
-
-    With 4 or 8 channels a 7 x 7 convolution is mostly overhead: a kernel from ``side_by_side``
-    makes 1.7 times the products, zeros among them, in a fifth of the time.
-    """
-    n, height, width, channels = x.shape
-    y = winograd.direct(x.reshape(n, height, width // SIDE, channels * SIDE), kernel)
-    return y.reshape(n, height, width, -1)
 
 
 class TransposedConv(nn.Module):

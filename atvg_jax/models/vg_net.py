@@ -8,19 +8,17 @@ import jax.numpy as jnp
 
 from atvg_jax.models import winograd
 from atvg_jax.models.blocks import (
-    NARROW,
     ConvBlock,
     Linear,
     ResidualBlock,
     UpBlock,
     accumulating,
-    conv_side_by_side,
     fold_time,
     scaled,
-    side_by_side,
     unfold_time,
     weight_init,
 )
+from atvg_jax.models.convolutions import NARROW, conv_side_by_side, side_by_side
 from atvg_jax.models.mmrnn import MMRNN
 
 Array = jax.Array

@@ -10,7 +10,7 @@ import pytest
 from atvg_jax.inference import engine, fast_frames
 from atvg_jax.inference.published import from_state_dict
 from atvg_jax.models import create
-from atvg_jax.models.blocks import SIDE
+from atvg_jax.models.convolutions import SIDE
 from tests.reference_weights import OPTIMISED, random_variables, state_dict
 
 FRAMES = 8

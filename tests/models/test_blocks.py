@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from atvg_jax.models.blocks import (
-    LSTMLayer,
-    TransposedConv,
+from atvg_jax.models.blocks import LSTMLayer, TransposedConv, scaled
+from atvg_jax.models.convolutions import (
     at_once,
     conv_side_by_side,
-    scaled,
     side_by_side,
     transposed_conv_at_once,
 )
