@@ -81,6 +81,22 @@ def batch_norm(dtype: Any, name: str | None = None) -> nn.BatchNorm:
     )
 
 
+class MapConv(nn.Module):
+    """3 x 3 convolution without bias, stride 1, same padding: ``nn.Conv`` with faster gradients."""
+
+    features: int
+    width: float = 1.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """(N, H, W, C) -> (N, H, W, features)."""
+        kernel = self.param("kernel", weight_init(self.width), (3, 3, x.shape[-1], self.features))
+        # Outside training the definition itself: what is to be fast there is rearranged at load.
+        conv = winograd.conv if train else winograd.direct
+        return conv(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
 class ConvBlock(nn.Module):
     """Convolution, optional batch norm, ReLU.
 
@@ -91,6 +107,7 @@ class ConvBlock(nn.Module):
         bias: whether the convolution has one.
         norm: whether batch norm follows.
         pad: whether to pad with zeros; False where the caller has already padded.
+        small_map: the convolution is a ``MapConv``; for 3 x 3, stride 1, many channels in and out.
         width: of the network, for the initialisation alone.
     """
 
@@ -100,23 +117,26 @@ class ConvBlock(nn.Module):
     bias: bool = False
     norm: bool = True
     pad: bool = True
+    small_map: bool = False
     width: float = 1.0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """(N, H, W, C) -> (N, H / stride, W / stride, features)."""
-        padding = self.kernel // 2 if self.pad else 0
-        x = nn.Conv(
-            self.features,
-            (self.kernel, self.kernel),
-            strides=self.stride,
-            padding=padding,
-            use_bias=self.bias,
-            kernel_init=weight_init(self.width),
-            dtype=self.dtype,
-            name="conv",
-        )(x)
+        if self.small_map:
+            x = MapConv(self.features, self.width, self.dtype, name="conv")(x, train)
+        else:
+            x = nn.Conv(
+                self.features,
+                (self.kernel, self.kernel),
+                strides=self.stride,
+                padding=self.kernel // 2 if self.pad else 0,
+                use_bias=self.bias,
+                kernel_init=weight_init(self.width),
+                dtype=self.dtype,
+                name="conv",
+            )(x)
         if self.norm:
             x = batch_norm(self.dtype, "norm")(x, use_running_average=not train)
         return nn.relu(x)
@@ -155,22 +175,6 @@ class UpBlock(nn.Module):
         x = TransposedConv(self.features, self.bias, self.width, self.dtype, name="conv")(x)
         x = batch_norm(self.dtype, "norm")(x, use_running_average=not train)
         return nn.relu(x)
-
-
-class MapConv(nn.Module):
-    """3 x 3 convolution without bias, stride 1, same padding: ``nn.Conv`` with faster gradients."""
-
-    features: int
-    width: float = 1.0
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array:
-        """(N, H, W, C) -> (N, H, W, features)."""
-        kernel = self.param("kernel", weight_init(self.width), (3, 3, x.shape[-1], self.features))
-        # Outside training the definition itself: what is to be fast there is rearranged at load.
-        conv = winograd.conv if train else winograd.direct
-        return conv(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
 class ResidualBlock(nn.Module):

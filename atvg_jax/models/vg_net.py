@@ -122,7 +122,7 @@ class VGNet(nn.Module):
         # The 64 values are the 8 x 8 map itself, so this layer keeps its size at every width.
         self.landmark_fc = Linear(LANDMARK_MAP**2, dtype=dtype)
         self.landmark_conv = conv(256)
-        self.landmark_feature = conv(512)
+        self.landmark_feature = conv(512, small_map=True)
         # Landmark attention.
         self.attention_up_1 = up(256, bias=True)
         self.attention_up_2 = up(128, bias=True)
@@ -130,7 +130,7 @@ class VGNet(nn.Module):
             1, (3, 3), padding=1, kernel_init=weight_init(width), dtype=dtype
         )
         # Multi-modal recurrence.
-        self.bottleneck = conv(128)
+        self.bottleneck = conv(128, small_map=True)
         self.mmrnn = MMRNN(scaled(512, width), self.recurrence, dtype)
         # Decoder.
         self.residual = [
