@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from atvg_jax.models import convolutions
 from atvg_jax.models.blocks import LSTMLayer, TransposedConv, scaled
 from atvg_jax.models.convolutions import (
     at_once,
@@ -55,6 +56,15 @@ def test_transposed_conv_has_the_gradient_of_the_dilated_convolution(transposed_
     for made, expected in zip(
         jax.grad(ours, (0, 1))(x, kernel), jax.grad(theirs, (0, 1))(x, kernel), strict=True
     ):
+        np.testing.assert_allclose(made, expected, atol=1e-4)
+
+
+def test_transposed_conv_has_the_same_gradients_on_every_device(transposed_inputs):
+    x, kernel = transposed_inputs
+    gradient = np.random.default_rng(1).standard_normal((2, 10, 8, 6)).astype(np.float32)
+    on_cpu = convolutions._strided_gradients(x, kernel, gradient)
+    elsewhere = convolutions._interleaved_gradients(x, kernel, gradient)
+    for made, expected in zip(on_cpu, elsewhere, strict=True):
         np.testing.assert_allclose(made, expected, atol=1e-4)
 
 
