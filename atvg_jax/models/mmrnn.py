@@ -31,19 +31,20 @@ def dilated_conv(x: Array, kernel: Array, bias: Array) -> Array:
     return y.reshape(n, h, w, -1) + bias.astype(x.dtype)
 
 
-def gru_update(from_input: Array, from_hidden: Array, hidden: Array) -> Array:
-    """One GRU update in cuDNN's form, gates r, u, n along the last axis.
+def gru_update(from_input: Array, from_hidden: Array, hidden: Array, axis: int = -1) -> Array:
+    """One GRU update in cuDNN's form, gates r, u, n along one axis.
 
     Args:
         from_input: (N, H, W, 3 F), the input convolution.
         from_hidden: (N, H, W, 3 F), the hidden convolution.
         hidden: (N, H, W, F), the state before.
+        axis: of the channels, where they are not the last.
 
     Returns:
         (N, H, W, F), the state after: ``n + u (h - n)`` with ``n = tanh(i_n + r h_n)``.
     """
-    i_r, i_u, i_n = jnp.split(from_input, 3, axis=-1)
-    h_r, h_u, h_n = jnp.split(from_hidden, 3, axis=-1)
+    i_r, i_u, i_n = jnp.split(from_input, 3, axis)
+    h_r, h_u, h_n = jnp.split(from_hidden, 3, axis)
     r = nn.sigmoid(i_r + h_r)
     u = nn.sigmoid(i_u + h_u)
     n = jnp.tanh(i_n + r * h_n)
