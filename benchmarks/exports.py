@@ -18,7 +18,7 @@ from atvg_jax.benchmarking import timing
 from atvg_jax.exporting import fresh_process, parity, pieces
 from atvg_jax.inference import engine, model_directory
 
-FRAMES = engine.WHOLE[0]
+FRAMES = engine.WHOLE[-1]
 FORMS = ("onnx", "stablehlo", "savedmodel")
 
 

@@ -48,7 +48,7 @@ picture = images.read_image({image!r}); mark("read the portrait")
 aligned = face.align(picture); mark("import dlib, find the face")
 waveform, rate = sound.read({speech!r}); mark("read the sound")
 next(iter(face.moments(aligned, [waveform], rate, live=False)))
-mark("read programs from the cache, make 16 frames")
+mark("read programs from the cache, make 32 frames")
 for name, seconds in marks: print(f"{{seconds}} {{name}}")
 """
 

@@ -17,8 +17,13 @@ from atvg_jax.models.vg_net import LANDMARK_MAP
 
 # Frames made in one call. Each size compiles once, when first needed; state goes from call to call,
 # so that any sequence of sizes gives the same frames.
-WHOLE = (16,)  # all the sound is there: full calls, the last one padded
+WHOLE = (32, 16)  # all the sound is there: full calls, the last one padded
 LIVE = (16, 4, 1)  # sound is still arriving: whatever is complete, at once
+
+
+def call_size(waiting: int, sizes: tuple[int, ...]) -> int:
+    """The largest of the descending sizes that so many frames fill; else the smallest, to pad."""
+    return next((size for size in sizes if size <= waiting), sizes[-1])
 
 
 class Portrait(NamedTuple):

@@ -60,16 +60,18 @@ class PreparedFace:
         portrait: engine.Portrait,
         inputs: np.ndarray,
     ) -> engine.Pieces:
-        """All frames, in calls of one size."""
-        size = engine.WHOLE[0]
+        """All frames, in as few calls as can be."""
         carry = self._engine.start(portrait)
         parts: list[engine.Pieces] = []
-        for start in range(0, len(inputs), size):
-            piece = inputs[start : start + size]
+        done = 0
+        while done < len(inputs):
+            size = engine.call_size(len(inputs) - done, engine.WHOLE)
+            piece = inputs[done : done + size]
             # Only the last call is padded, so what padding does to the state is never seen.
             piece = np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])
             pieces, carry = call(portrait, np.asarray(piece, np.float32), carry)
             parts.append(pieces)
+            done += size
 
         def joined(name: str) -> Any:
             arrays = [getattr(part, name) for part in parts]

@@ -215,8 +215,8 @@ class TalkingFace:
             sample_rate: in Hz.
             landmarks: (68, 2) pixels, or ``None``.
             face: which one.
-            live: yield frames as early as can be. Without, they are made 16 at a time, which is
-                faster for a sound that is there already.
+            live: yield frames as early as can be. Without, they are made up to 32 at a time,
+                which is faster for a sound that is there already.
             landmarks_only: leave VG-net out.
 
         Returns:
@@ -280,7 +280,7 @@ class TalkingFace:
                     yield from take(size, size)
         waiting = np.concatenate([waiting, sound.finish()])
         while len(waiting):
-            size = next((size for size in sizes if size <= len(waiting)), sizes[-1])
+            size = engine.call_size(len(waiting), sizes)
             yield from take(min(size, len(waiting)), size)
 
 

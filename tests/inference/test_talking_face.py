@@ -130,9 +130,8 @@ def test_saved_video_lasts_as_long_as_the_sound(clip, tmp_path):
 
 def test_a_model_directory_makes_the_same_frames(model, clip, aligned, speech, tmp_path):
     model_directory.write(tmp_path / "model", model)
-    again = TalkingFace.load(tmp_path / "model").synthesize(aligned, speech[:9000], 16000)
-    # The last windows of the shorter sound see its end.
-    np.testing.assert_array_equal(again.frames[:10], clip.frames[:10])
+    again = TalkingFace.load(tmp_path / "model").synthesize(aligned, speech, 16000)
+    np.testing.assert_array_equal(again.frames, clip.frames)
 
 
 def test_boost_of_the_basis_is_applied(model, talking_face, aligned, speech, clip):
