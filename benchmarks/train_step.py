@@ -6,6 +6,7 @@ discriminator, Adam for both. PyTorch runs the generator twice, once for each up
 released code does; this package runs it once. The ways take turns in one process.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,12 @@ def parser() -> command_line.Parser:
     flags.add_argument("--frames", type=int, default=16, metavar="T", help="frames of each")
     flags.add_argument("--rounds", type=int, default=3, metavar="N", help="steps of each way")
     flags.add_argument("--threads", type=int, default=2, metavar="N", help="of PyTorch")
+    flags.add_argument(
+        "--keep_freed_memory",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="as python -m atvg_jax.train does; PyTorch, in the same process, gains from it too",
+    )
     return flags
 
 
@@ -131,7 +138,8 @@ def main() -> None:
     arguments = parser().parse_args()
     torch.set_num_threads(arguments.threads)
     compilation_cache.enable()
-    allocator.keep_freed_memory()  # as python -m atvg_jax.train does; PyTorch gains from it too
+    if arguments.keep_freed_memory:
+        allocator.keep_freed_memory()
     batch = cases.vg_batch(arguments.batch, arguments.frames)
     variables = {name: random_variables(name, {}) for name in ("vg_net", "discriminator")}
     ours = OurStep(variables, batch)
