@@ -7,14 +7,12 @@ processor time of a training step of the published networks (two cores, 2 x 16 f
 """
 
 import ctypes
-import functools
 import sys
 
 # <malloc.h>, which Python does not know.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
-@functools.cache
 def keep_freed_memory() -> bool:
     """Lets the whole process use again what it has freed, instead of giving it back at once.
 

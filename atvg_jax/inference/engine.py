@@ -16,7 +16,7 @@ from atvg_jax.models.blocks import accumulating
 from atvg_jax.models.vg_net import LANDMARK_MAP
 
 # Frames made in one call. Each size compiles once, when first needed; state goes from call to call,
-# so that any sequence of sizes gives the same frames.
+# so that any sequence of sizes gives the same frames, to rounding.
 WHOLE = (32, 16)  # all the sound is there: full calls, the last one padded
 LIVE = (16, 4, 1)  # sound is still arriving: whatever is complete, at once
 

@@ -275,9 +275,9 @@ class TalkingFace:
                 waiting = np.concatenate([waiting, windows])
                 while len(waiting) >= sizes[0]:
                     yield from take(sizes[0], sizes[0])
-            for size in sizes:
-                while len(waiting) >= size:
-                    yield from take(size, size)
+            while len(waiting) >= sizes[-1]:
+                size = engine.call_size(len(waiting), sizes)
+                yield from take(size, size)
         waiting = np.concatenate([waiting, sound.finish()])
         while len(waiting):
             size = engine.call_size(len(waiting), sizes)

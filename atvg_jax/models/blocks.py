@@ -107,7 +107,7 @@ class ConvBlock(nn.Module):
         bias: whether the convolution has one.
         norm: whether batch norm follows.
         pad: whether to pad with zeros; False where the caller has already padded.
-        small_map: the convolution is a ``MapConv``; for 3 x 3, stride 1, many channels in and out.
+        small_map: the convolution is a ``MapConv``: 3 x 3, stride 1, no bias; for many channels.
         width: of the network, for the initialisation alone.
     """
 

@@ -14,6 +14,7 @@ NARROW = 16
 SIDE = 4
 
 
+@jax.custom_vjp
 def transposed_conv(x: Array, kernel: Array) -> Array:
     """3 x 3 transposed convolution, stride 2, padding 1, output padding 1: (H, W) -> (2H, 2W).
 
@@ -30,7 +31,7 @@ def transposed_conv(x: Array, kernel: Array) -> Array:
     Returns:
         (N, 2H, 2W, F).
     """
-    return _transposed_conv(x, kernel)
+    return _interleaved(x, kernel)
 
 
 def _interleaved(x: Array, kernel: Array) -> Array:
@@ -51,20 +52,17 @@ def _interleaved(x: Array, kernel: Array) -> Array:
     return y.reshape(n, 2 * h, 2 * w, kernel.shape[-1])
 
 
-_transposed_conv = jax.custom_vjp(_interleaved)
-
-
-def _transposed_conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return _interleaved(x, kernel), (x, kernel)
 
 
-def _transposed_conv_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     return lax.platform_dependent(
         *kept, gradient, cpu=_strided_gradients, default=_interleaved_gradients
     )
 
 
-_transposed_conv.defvjp(_transposed_conv_forward, _transposed_conv_backward)
+transposed_conv.defvjp(_forward, _backward)
 
 
 def _interleaved_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
