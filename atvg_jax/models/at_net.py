@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from atvg_jax.models.blocks import (
     ConvBlock,
+    Dropout,
     Linear,
     LSTMCarry,
     StackedLSTM,
@@ -90,7 +91,7 @@ class ATNet(nn.Module):
         self.landmark_encoder_2 = Linear(scaled(512, width), width=width, dtype=dtype)
         self.audio_encoder = AudioEncoder(width=width, dtype=dtype)
         self.lstm = StackedLSTM(scaled(256, width), dtype=dtype)
-        self.dropout = nn.Dropout(self.dropout_rate)
+        self.dropout = Dropout(self.dropout_rate)
         self.output = Linear(self.components, relu=False, width=width, dtype=dtype)
 
     def __call__(self, example_landmark: Array, mfcc: Array, train: bool = False) -> Array:
@@ -119,7 +120,7 @@ class ATNet(nn.Module):
         landmark = jnp.broadcast_to(landmark[:, None], (batch, frames, landmark.shape[-1]))
         audio = unfold_time(self.audio_encoder(fold_time(mfcc), train), batch)
         features = jnp.concatenate([landmark, audio], axis=-1)
-        features = self.dropout(features, deterministic=not train)
+        features = self.dropout(features, train)
         hidden, carry = self.lstm(features, carry)
         return self.output(hidden).astype(accumulating(self.dtype)), carry
 
@@ -145,7 +146,7 @@ class ATNetSingle(nn.Module):
         lead = mfcc.shape[:-2]
         encoder = AudioEncoder(norm=False, width=self.width, dtype=self.dtype, name="audio_encoder")
         x = encoder(mfcc.reshape(-1, *mfcc.shape[-2:]), train)
-        x = nn.Dropout(self.dropout_rate, name="dropout")(x, deterministic=not train)
+        x = Dropout(self.dropout_rate, name="dropout")(x, train)
         output = Linear(
             self.components, relu=False, width=self.width, dtype=self.dtype, name="output"
         )

@@ -6,6 +6,7 @@ import numpy as np
 from jax import lax
 
 from atvg_jax.models import winograd
+from atvg_jax.models.cpu_gradients import tap_products, with_cpu_gradients
 
 Array = jax.Array
 
@@ -14,7 +15,26 @@ NARROW = 16
 SIDE = 4
 
 
-@jax.custom_vjp
+def strided_conv(x: Array, kernel: Array) -> Array:
+    """3 x 3 convolution, stride 2, padding 1: (N, 2H, 2W, C), (3, 3, C, F) -> (N, H, W, F)."""
+    return _strided_conv(x, kernel)
+
+
+def _halving(x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _halving_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+    (to_x,) = jax.vjp(lambda x: _halving(x, kernel), x)[1](gradient)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return to_x, tap_products(padded, gradient).astype(kernel.dtype)
+
+
+_strided_conv = with_cpu_gradients(_halving, _halving, _halving_gradients)
+
+
 def transposed_conv(x: Array, kernel: Array) -> Array:
     """3 x 3 transposed convolution, stride 2, padding 1, output padding 1: (H, W) -> (2H, 2W).
 
@@ -31,7 +51,7 @@ def transposed_conv(x: Array, kernel: Array) -> Array:
     Returns:
         (N, 2H, 2W, F).
     """
-    return _interleaved(x, kernel)
+    return _transposed_conv(x, kernel)
 
 
 def _interleaved(x: Array, kernel: Array) -> Array:
@@ -52,44 +72,22 @@ def _interleaved(x: Array, kernel: Array) -> Array:
     return y.reshape(n, 2 * h, 2 * w, kernel.shape[-1])
 
 
-def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _interleaved(x, kernel), (x, kernel)
-
-
-def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    return lax.platform_dependent(
-        *kept, gradient, cpu=_strided_gradients, default=_interleaved_gradients
-    )
-
-
-transposed_conv.defvjp(_forward, _backward)
-
-
 def _interleaved_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-    return jax.vjp(_interleaved, x, kernel)[1](gradient)
+    """Those of the transposed convolution: a strided one for x, what each tap made for the kernel.
 
-
-def _strided_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-    """What a tap made, every second pixel: a convolution for the input, a product for the tap.
-
-    The gradients of four interleaved convolutions are four convolutions each, and XLA runs those to
-    a kernel on one core: at 32 frames three to five times as long as nine matrix products.
+    The gradients of four interleaved convolutions would be four convolutions each, and XLA runs
+    those to a kernel on one core.
     """
-    _, height, width, _ = x.shape
+    # Rows made from 2j - 1 on; the last input row makes two.
+    before = jnp.pad(gradient, ((0, 0), (1, 0), (1, 0), (0, 0)))
     to_x = lax.conv_general_dilated(
-        gradient,
-        kernel.swapaxes(2, 3),
-        (2, 2),
-        ((1, 0), (1, 0)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        before, kernel.swapaxes(2, 3), (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    padded = jnp.pad(gradient, ((0, 0), (1, 0), (1, 0), (0, 0)))
-    to_taps = [
-        jnp.einsum("nyxc,nyxf->cf", x, padded[:, i : i + 2 * height : 2, j : j + 2 * width : 2])
-        for i in range(3)
-        for j in range(3)
-    ]
-    return to_x, jnp.stack(to_taps).reshape(kernel.shape)
+    to_kernel = tap_products(before, x).swapaxes(2, 3)
+    return to_x, to_kernel.astype(kernel.dtype)
+
+
+_transposed_conv = with_cpu_gradients(_interleaved, _interleaved, _interleaved_gradients)
 
 
 def at_once(kernel: Array) -> Array:

@@ -23,12 +23,24 @@ def dilated_conv(x: Array, kernel: Array, bias: Array) -> Array:
     product are products.
     """
     n, h, w, c = x.shape
+    y = shifted(x).reshape(n * h * w, 9 * c) @ kernel.astype(x.dtype).reshape(9 * c, -1)
+    return y.reshape(n, h, w, -1) + bias.astype(x.dtype)
+
+
+def shifted(x: Array) -> Array:
+    """What the nine taps of ``dilated_conv`` see: (N, H, W, C) -> (N, H, W, 9 C)."""
+    _, h, w, _ = x.shape
     padded = jnp.pad(x, ((0, 0), (DILATION, DILATION), (DILATION, DILATION), (0, 0)))
     starts = (0, DILATION, 2 * DILATION)
-    shifted = [padded[:, i : i + h, j : j + w] for i in starts for j in starts]
-    patches = jnp.concatenate(shifted, axis=-1).reshape(n * h * w, 9 * c)
-    y = patches @ kernel.astype(x.dtype).reshape(9 * c, -1)
-    return y.reshape(n, h, w, -1) + bias.astype(x.dtype)
+    return jnp.concatenate([padded[:, i : i + h, j : j + w] for i in starts for j in starts], -1)
+
+
+def dilated_conv_gradient(gradient: Array, turned: Array) -> Array:
+    """The gradient to x of ``dilated_conv``: (N, H, W, F), the kernel (F, 9 C) -> (N, H, W, C)."""
+    n, h, w, features = gradient.shape
+    to_shifted = (gradient.reshape(n * h * w, features) @ turned).reshape(n, h, w, -1)
+    x = jax.ShapeDtypeStruct((n, h, w, to_shifted.shape[-1] // 9), to_shifted.dtype)
+    return jax.linear_transpose(shifted, x)(to_shifted)[0]
 
 
 def gru_update(from_input: Array, from_hidden: Array, hidden: Array, axis: int = -1) -> Array:
@@ -49,6 +61,69 @@ def gru_update(from_input: Array, from_hidden: Array, hidden: Array, axis: int =
     u = nn.sigmoid(i_u + h_u)
     n = jnp.tanh(i_n + r * h_n)
     return n + u * (hidden - n)
+
+
+def _scan(frames: Array, kernel: Array, bias: Array, before: Array) -> tuple[Array, Array, Array]:
+    """States, the last one, and the hidden convolution of each frame."""
+
+    def step(hidden: Array, frame: Array) -> tuple[Array, tuple[Array, Array]]:
+        from_hidden = dilated_conv(hidden.astype(frame.dtype), kernel, bias)
+        after = gru_update(frame, from_hidden, hidden).astype(accumulating(frame.dtype))
+        return after, (after.astype(frame.dtype), from_hidden)
+
+    after, (states, from_hidden) = lax.scan(step, before, frames)
+    return states, after, from_hidden
+
+
+@jax.custom_vjp
+def _over_time(frames: Array, kernel: Array, bias: Array, before: Array) -> tuple[Array, Array]:
+    """The recurrence: frames (T, B, H, W, 3 F) to states (T, B, H, W, F) and the last one.
+
+    Going back, the gradient to the kernel is one product over all frames, made after the scan.
+    Inside it, as differentiation would have it, each frame adds to a kernel's worth of numbers, 28
+    MB at the published width.
+    """
+    states, after, _ = _scan(frames, kernel, bias, before)
+    return states, after
+
+
+def _over_time_forward(
+    frames: Array, kernel: Array, bias: Array, before: Array
+) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+    states, after, from_hidden = _scan(frames, kernel, bias, before)
+    return (states, after), (frames, kernel, bias, before, states, from_hidden)
+
+
+def _over_time_backward(
+    kept: tuple[Array, ...], gradients: tuple[Array, Array]
+) -> tuple[Array, Array, Array, Array]:
+    frames, kernel, bias, before, states, from_hidden = kept
+    to_states, to_after = gradients
+    dtype = frames.dtype
+    hidden = jnp.concatenate([before[None].astype(states.dtype), states[:-1]])
+    # The product's right factor as it lies in memory, turned once: XLA would turn it in each frame.
+    turned = lax.optimization_barrier(kernel.astype(dtype).reshape(-1, kernel.shape[-1]).T)
+
+    def step(to_next: Array, at: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+        frame, from_hidden, hidden, to_state = at
+        to_next = to_next + to_state.astype(to_next.dtype)
+        _, pull = jax.vjp(gru_update, frame, from_hidden, hidden)
+        to_frame, to_conv, to_hidden = pull(to_next.astype(frame.dtype))
+        back = dilated_conv_gradient(to_conv, turned)
+        return to_hidden.astype(to_next.dtype) + back.astype(to_next.dtype), (to_frame, to_conv)
+
+    at = frames, from_hidden, hidden, to_states
+    to_before, (to_frames, to_conv) = lax.scan(step, to_after, at, reverse=True)
+    patches = shifted(fold_time(hidden).astype(dtype))
+    to_conv = fold_time(to_conv).reshape(-1, kernel.shape[-1])
+    to_kernel = jnp.dot(
+        patches.reshape(-1, patches.shape[-1]).T, to_conv, preferred_element_type=kernel.dtype
+    )
+    to_bias = to_conv.sum(0, dtype=bias.dtype)
+    return to_frames, to_kernel.reshape(kernel.shape), to_bias, to_before
+
+
+_over_time.defvjp(_over_time_forward, _over_time_backward)
 
 
 class MMRNN(nn.Module):
@@ -93,11 +168,7 @@ class MMRNN(nn.Module):
             states = gru_update(from_input, hidden_bias.astype(self.dtype), jnp.zeros((), x.dtype))
             return unfold_time(states, batch), zeros
 
-        def step(hidden: Array, frame: Array) -> tuple[Array, Array]:
-            from_hidden = dilated_conv(hidden.astype(self.dtype), hidden_kernel, hidden_bias)
-            hidden = gru_update(frame, from_hidden, hidden).astype(accumulating(self.dtype))
-            return hidden, hidden.astype(self.dtype)
-
         before = zeros if carry is None else carry
-        after, states = lax.scan(step, before, unfold_time(from_input, batch).swapaxes(0, 1))
+        frames = unfold_time(from_input, batch).swapaxes(0, 1)
+        states, after = _over_time(frames, hidden_kernel, hidden_bias, before)
         return states.swapaxes(0, 1), after

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from atvg_jax.models.cpu_gradients import with_cpu_gradients
+
 Array = jax.Array
 
 TILE = 4  # outputs along each axis of a tile
@@ -127,28 +129,6 @@ def direct(x: Array, kernel: Array) -> Array:
     )
 
 
-@jax.custom_vjp
-def _conv(x: Array, kernel: Array) -> Array:
-    return lax.platform_dependent(x, kernel, cpu=_tiled, default=direct)
-
-
-def _conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    # Both transforms are made again in the backward pass: they take a tenth of the products' time,
-    # and kept, those of 18 layers would take 0.7 GB at the published width.
-    return _conv(x, kernel), (x, kernel)
-
-
-def _conv_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    return lax.platform_dependent(*kept, gradient, cpu=_tiled_gradients, default=_gradients)
-
-
-_conv.defvjp(_conv_forward, _conv_backward)
-
-
-def _gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-    return jax.vjp(direct, x, kernel)[1](gradient)
-
-
 def _tiled(x: Array, kernel: Array) -> Array:
     return jnp.moveaxis(convolve(jnp.moveaxis(x, 0, 2), kernels(kernel)), 2, 0)
 
@@ -176,3 +156,12 @@ def _times_positions(transform: Array, products: Array, height: int, width: int)
     channels = products.shape[-1]
     x = (transform @ products.reshape(transform.shape[1], -1)).reshape(height * width, -1, channels)
     return x.swapaxes(0, 1).reshape(-1, height, width, channels)
+
+
+def _by_platform(x: Array, kernel: Array) -> Array:
+    return lax.platform_dependent(x, kernel, cpu=_tiled, default=direct)
+
+
+# Both transforms are made again in the backward pass: they take a tenth of the products' time, and
+# kept, those of 18 layers would take 0.7 GB at the published width.
+_conv = with_cpu_gradients(_by_platform, direct, _tiled_gradients)

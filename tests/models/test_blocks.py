@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from atvg_jax.models import convolutions
+from atvg_jax.models import blocks, convolutions
 from atvg_jax.models.blocks import LSTMLayer, TransposedConv, scaled
 from atvg_jax.models.convolutions import (
     at_once,
@@ -14,7 +14,7 @@ from atvg_jax.models.convolutions import (
     side_by_side,
     transposed_conv_at_once,
 )
-from atvg_jax.models.mmrnn import MMRNN, dilated_conv
+from atvg_jax.models.mmrnn import MMRNN, dilated_conv, gru_update
 
 
 def _transposed(x, kernel):
@@ -59,13 +59,33 @@ def test_transposed_conv_has_the_gradient_of_the_dilated_convolution(transposed_
         np.testing.assert_allclose(made, expected, atol=1e-4)
 
 
-def test_transposed_conv_has_the_same_gradients_on_every_device(transposed_inputs):
+def test_transposed_conv_has_the_gradients_of_its_definition(transposed_inputs):
     x, kernel = transposed_inputs
     gradient = np.random.default_rng(1).standard_normal((2, 10, 8, 6)).astype(np.float32)
-    on_cpu = convolutions._strided_gradients(x, kernel, gradient)
-    elsewhere = convolutions._interleaved_gradients(x, kernel, gradient)
-    for made, expected in zip(on_cpu, elsewhere, strict=True):
+    _, pull = jax.vjp(convolutions.transposed_conv, x, kernel)
+    _, expected_pull = jax.vjp(convolutions._interleaved, x, kernel)
+    for made, expected in zip(pull(gradient), expected_pull(gradient), strict=True):
         np.testing.assert_allclose(made, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 12, 5), (2, 64, 64, 2), (1, 7, 5, 3)])
+def test_strided_conv_and_its_gradients_are_those_of_pytorch(shape):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal(shape).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, shape[-1], 4)).astype(np.float32)
+    made, pull = jax.vjp(convolutions.strided_conv, x, kernel)
+    gradient = rng.standard_normal(made.shape).astype(np.float32)
+    inputs = [
+        torch.tensor(np.moveaxis(x, -1, 1).copy(), requires_grad=True),
+        torch.tensor(kernel.transpose(3, 2, 0, 1).copy(), requires_grad=True),
+    ]
+    expected = torch.nn.functional.conv2d(*inputs, stride=2, padding=1)
+    np.testing.assert_allclose(made, expected.detach().numpy().transpose(0, 2, 3, 1), atol=1e-4)
+    expected.backward(torch.tensor(np.moveaxis(gradient, -1, 1).copy()))
+    to_x, to_kernel = pull(gradient)
+    np.testing.assert_allclose(to_x, inputs[0].grad.numpy().transpose(0, 2, 3, 1), atol=1e-4)
+    np.testing.assert_allclose(to_kernel, inputs[1].grad.numpy().transpose(2, 3, 1, 0), atol=1e-3)
 
 
 def test_transposed_convolution_at_once_is_the_same(transposed_inputs):
@@ -166,3 +186,57 @@ def test_mmrnn_refuses_another_recurrence(mmrnn):
 
 def test_scaled_keeps_at_least_one_channel():
     assert [scaled(64, 1.0), scaled(64, 0.25), scaled(64, 1 / 1000)] == [64, 16, 1]
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(0.5, 0.5), (0.4, 154 / 256)])
+def test_dropout_keeps_its_share_and_the_mean(rate, kept):
+    x = np.ones((50, 41, 31), np.float32)
+
+    def dropped(seed):
+        layer = blocks.Dropout(rate)
+        return np.asarray(layer.apply({}, x, True, rngs={"dropout": jax.random.key(seed)}))
+
+    made = dropped(0)
+    # Five standard deviations of a share of 63,550 draws.
+    assert abs((made > 0).mean() - kept) < 5 * (kept * (1 - kept) / x.size) ** 0.5
+    np.testing.assert_allclose(np.unique(made), [0, 1 / kept], rtol=1e-6)
+    # Neighbours are drawn apart, though four share a word.
+    for axis in range(3):
+        pairs = (
+            np.take(made, range(1, x.shape[axis]), axis),
+            np.take(made, range(x.shape[axis] - 1), axis),
+        )
+        assert abs(np.corrcoef(*(pair.ravel() for pair in pairs))[0, 1]) < 0.025
+    assert (dropped(1) != made).any()
+    np.testing.assert_array_equal(blocks.Dropout(rate).apply({}, x), x)
+
+
+def test_a_dropout_rate_of_one_is_refused():
+    with pytest.raises(ValueError, match="below 1, not 1"):
+        blocks.Dropout(1.0).apply({}, np.ones(3, np.float32))
+
+
+def test_the_recurrence_has_the_gradients_of_a_loop_over_frames():
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((2, 5, 4, 6, 3)).astype(np.float32)
+    before = rng.standard_normal((2, 4, 6, 7)).astype(np.float32)
+    layer = MMRNN(7)
+    params = layer.init(jax.random.key(0), x)["params"]
+    weights = rng.standard_normal((2, 5, 4, 6, 7)).astype(np.float32)
+
+    def by_layer(params, x, before):
+        states, after = layer.apply({"params": params}, x, before)
+        return (states * weights).sum() + jnp.sin(after).sum()
+
+    def by_loop(params, x, before):
+        hidden, total = before, 0.0
+        for frame in range(x.shape[1]):
+            seen = dilated_conv(x[:, frame], params["input_kernel"], params["input_bias"])
+            kept = dilated_conv(hidden, params["hidden_kernel"], params["hidden_bias"])
+            hidden = gru_update(seen, kept, hidden)
+            total += (hidden * weights[:, frame]).sum()
+        return total + jnp.sin(hidden).sum()
+
+    made, expected = (jax.grad(f, (0, 1, 2))(params, x, before) for f in (by_layer, by_loop))
+    for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)

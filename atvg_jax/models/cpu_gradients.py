@@ -1,0 +1,85 @@
+"""Gradients of convolutions that XLA makes slowly on a CPU, made another way there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+Conv = Callable[[Array, Array], Array]
+Gradients = Callable[[Array, Array, Array], tuple[Array, Array]]
+
+# Positions whose patches are laid out together: few enough to stay in the second-level cache, many
+# enough for a product that is worth sharing between cores.
+POSITIONS = 1024
+
+
+def with_cpu_gradients(conv: Conv, definition: Conv, on_cpu: Gradients) -> Conv:
+    """A convolution ``conv(x, kernel)`` with its own gradients on a CPU.
+
+    Args:
+        conv: makes the result.
+        definition: the same, to differentiate on other devices.
+        on_cpu: ``on_cpu(x, kernel, gradient) -> (of x, of kernel)``.
+
+    Returns:
+        ``conv``, which keeps x and kernel for the backward pass and nothing else.
+    """
+
+    def forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+        return conv(x, kernel), (x, kernel)
+
+    def by_definition(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        return jax.vjp(definition, x, kernel)[1](gradient)
+
+    def backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+        return lax.platform_dependent(*kept, gradient, cpu=on_cpu, default=by_definition)
+
+    wrapped: Any = jax.custom_vjp(conv)
+    wrapped.defvjp(forward, backward)
+    return wrapped
+
+
+def tap_products(padded: Array, x: Array, size: int = 3, stride: int = 2) -> Array:
+    """What each tap of a kernel saw times what it made, summed over positions.
+
+    That is the gradient to the kernel of a convolution (what it saw is its padded input, x the
+    gradient of what it made) and, with the two exchanged, of a transposed one. The patches are laid
+    out and multiplied a few maps at a time. XLA's own form, a convolution as large as the map,
+    takes two to three times the processor time.
+
+    Args:
+        padded: (N, at least (H - 1) stride + size, likewise for W, C).
+        x: (N, H, W, F).
+        size: taps along each axis.
+        stride: of the taps' positions in ``padded``.
+
+    Returns:
+        (size, size, C, F), summed in float32 at least.
+    """
+    n, height, width, features = x.shape
+    together = max(1, min(n, POSITIONS // (height * width)))
+    while n % together:
+        together -= 1
+    channels = padded.shape[-1]
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+
+    def taps(maps: Array) -> Array:
+        rows, columns = stride * height, stride * width
+        seen = [
+            maps[:, i : i + rows : stride, j : j + columns : stride]
+            for i in range(size)
+            for j in range(size)
+        ]
+        return jnp.concatenate(seen, axis=-1).reshape(-1, size**2 * channels)
+
+    def add(total: Array, maps: tuple[Array, ...]) -> tuple[Array, None]:
+        seen, made = taps(maps[0]), maps[1].reshape(-1, features)
+        return total + jnp.dot(seen.T, made, preferred_element_type=dtype), None
+
+    start = jnp.zeros((size**2 * channels, features), dtype)
+    grouped = [a.reshape(-1, together, *a.shape[1:]) for a in (padded, x)]
+    total, _ = lax.scan(add, start, tuple(grouped))
+    return total.reshape(size, size, channels, features)
