@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from atvg_jax.errors import InputError
 from atvg_jax.models import winograd
 from atvg_jax.models.convolutions import strided_conv, transposed_conv
 
@@ -20,8 +21,8 @@ LSTMCarry = tuple[tuple[Array, Array], ...]
 # The published definitions use PyTorch's BatchNorm defaults: eps 1e-5, and a momentum of 0.1 that
 # weighs the new value where Flax's weighs the old one.
 BATCH_NORM_EPSILON = 1e-5
-DROPOUT_LEVELS = 256  # of a byte
 BATCH_NORM_MOMENTUM = 0.9
+DROPOUT_LEVELS = 256  # of the byte that decides
 # Standard deviation of the published initialisation, N(0, 0.02) for weights and N(1, 0.02) for
 # norm scales, at the published width.
 INIT_STDDEV = 0.02
@@ -82,7 +83,7 @@ def batch_norm(dtype: Any, name: str | None = None) -> nn.BatchNorm:
     )
 
 
-def _halving(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+def _strided(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     """``strided_conv`` in the place of ``lax.conv_general_dilated``, whose settings it knows."""
     return strided_conv(x, kernel)
 
@@ -130,10 +131,10 @@ class ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """(N, H, W, C) -> (N, H / stride, W / stride, features)."""
-        halves = (self.kernel, self.stride, self.pad) == (3, 2, True)
         if self.small_map:
             x = MapConv(self.features, self.width, self.dtype, name="conv")(x, train)
         else:
+            strided = (self.kernel, self.stride, self.pad) == (3, 2, True)
             x = nn.Conv(
                 self.features,
                 (self.kernel, self.kernel),
@@ -142,7 +143,7 @@ class ConvBlock(nn.Module):
                 use_bias=self.bias,
                 kernel_init=weight_init(self.width),
                 dtype=self.dtype,
-                conv_general_dilated=_halving if train and halves else None,
+                conv_general_dilated=_strided if train and strided else None,
                 name="conv",
             )(x)
         if self.norm:
@@ -189,11 +190,12 @@ class Dropout(nn.Module):
     """Dropout by eight random bits an element, where ``nn.Dropout`` draws thirty-two.
 
     On a CPU, drawing takes longer than a layer's own work. The share that is kept is a whole number
-    of 256ths, so that a rate of 0.5 is exact and any other is met within 0.002; what is kept is
+    of 256ths, one at least: 0.5 is exact and any rate up to 0.996 met within 0.002. What is kept is
     divided by that share.
 
     Attributes:
-        rate: the share that is left out, from 0 to below 1; draws from the ``dropout`` stream.
+        rate: the share that is left out, from 0 to below 1 (``InputError``); draws from the
+            ``dropout`` stream.
     """
 
     rate: float
@@ -201,9 +203,9 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Any shape; the same without ``train``."""
-        kept = round((1 - self.rate) * DROPOUT_LEVELS)
-        if not 0 < kept <= DROPOUT_LEVELS:
-            raise ValueError(f"a dropout rate is from 0 to below 1, not {self.rate}")
+        if not 0 <= self.rate < 1:
+            raise InputError(f"a dropout rate is from 0 to below 1, not {self.rate}")
+        kept = max(1, round((1 - self.rate) * DROPOUT_LEVELS))
         if not train or kept == DROPOUT_LEVELS:
             return x
         words = jax.random.bits(self.make_rng("dropout"), (-(-x.size // 4),), jnp.uint32)

@@ -42,8 +42,8 @@ def with_cpu_gradients(conv: Conv, definition: Conv, on_cpu: Gradients) -> Conv:
     return wrapped
 
 
-def tap_products(padded: Array, x: Array, size: int = 3, stride: int = 2) -> Array:
-    """What each tap of a kernel saw times what it made, summed over positions.
+def tap_products(padded: Array, x: Array) -> Array:
+    """What each tap of a 3 x 3 kernel, stride 2, saw times what it made, summed over positions.
 
     That is the gradient to the kernel of a convolution (what it saw is its padded input, x the
     gradient of what it made) and, with the two exchanged, of a transposed one. The patches are laid
@@ -51,13 +51,11 @@ def tap_products(padded: Array, x: Array, size: int = 3, stride: int = 2) -> Arr
     takes two to three times the processor time.
 
     Args:
-        padded: (N, at least (H - 1) stride + size, likewise for W, C).
+        padded: (N, at least 2H + 1, at least 2W + 1, C).
         x: (N, H, W, F).
-        size: taps along each axis.
-        stride: of the taps' positions in ``padded``.
 
     Returns:
-        (size, size, C, F), summed in float32 at least.
+        (3, 3, C, F), summed in float32 at least.
     """
     n, height, width, features = x.shape
     together = max(1, min(n, POSITIONS // (height * width)))
@@ -67,19 +65,18 @@ def tap_products(padded: Array, x: Array, size: int = 3, stride: int = 2) -> Arr
     dtype = jnp.promote_types(x.dtype, jnp.float32)
 
     def taps(maps: Array) -> Array:
-        rows, columns = stride * height, stride * width
         seen = [
-            maps[:, i : i + rows : stride, j : j + columns : stride]
-            for i in range(size)
-            for j in range(size)
+            maps[:, i : i + 2 * height : 2, j : j + 2 * width : 2]
+            for i in range(3)
+            for j in range(3)
         ]
-        return jnp.concatenate(seen, axis=-1).reshape(-1, size**2 * channels)
+        return jnp.concatenate(seen, axis=-1).reshape(-1, 9 * channels)
 
     def add(total: Array, maps: tuple[Array, ...]) -> tuple[Array, None]:
         seen, made = taps(maps[0]), maps[1].reshape(-1, features)
         return total + jnp.dot(seen.T, made, preferred_element_type=dtype), None
 
-    start = jnp.zeros((size**2 * channels, features), dtype)
+    start = jnp.zeros((9 * channels, features), dtype)
     grouped = [a.reshape(-1, together, *a.shape[1:]) for a in (padded, x)]
     total, _ = lax.scan(add, start, tuple(grouped))
-    return total.reshape(size, size, channels, features)
+    return total.reshape(3, 3, channels, features)

@@ -99,10 +99,9 @@ def _over_time_backward(
 ) -> tuple[Array, Array, Array, Array]:
     frames, kernel, bias, before, states, from_hidden = kept
     to_states, to_after = gradients
-    dtype = frames.dtype
     hidden = jnp.concatenate([before[None].astype(states.dtype), states[:-1]])
     # The product's right factor as it lies in memory, turned once: XLA would turn it in each frame.
-    turned = lax.optimization_barrier(kernel.astype(dtype).reshape(-1, kernel.shape[-1]).T)
+    turned = lax.optimization_barrier(kernel.astype(frames.dtype).reshape(-1, kernel.shape[-1]).T)
 
     def step(to_next: Array, at: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         frame, from_hidden, hidden, to_state = at
@@ -114,7 +113,7 @@ def _over_time_backward(
 
     at = frames, from_hidden, hidden, to_states
     to_before, (to_frames, to_conv) = lax.scan(step, to_after, at, reverse=True)
-    patches = shifted(fold_time(hidden).astype(dtype))
+    patches = shifted(fold_time(hidden))
     to_conv = fold_time(to_conv).reshape(-1, kernel.shape[-1])
     to_kernel = jnp.dot(
         patches.reshape(-1, patches.shape[-1]).T, to_conv, preferred_element_type=kernel.dtype

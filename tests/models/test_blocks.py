@@ -216,6 +216,12 @@ def test_a_dropout_rate_of_one_is_refused():
         blocks.Dropout(1.0).apply({}, np.ones(3, np.float32))
 
 
+def test_a_dropout_rate_close_to_one_keeps_a_256th():
+    x = np.ones(100_000, np.float32)
+    made = blocks.Dropout(0.999).apply({}, x, True, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_allclose(np.unique(made), [0, 256], rtol=1e-6)
+
+
 def test_the_recurrence_has_the_gradients_of_a_loop_over_frames():
     rng = np.random.default_rng(4)
     x = rng.standard_normal((2, 5, 4, 6, 3)).astype(np.float32)
