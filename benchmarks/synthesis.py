@@ -13,14 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import jax
 import numpy as np
 import torch
 
-from atvg_jax import command_line, compilation_cache, compiler, models
+from atvg_jax import command_line, compilation_cache, models
 from atvg_jax.benchmarking import timing
-from atvg_jax.inference.engine import PlainFrames, to_bytes
 from atvg_jax.inference.fast_frames import FastFrames
+from atvg_jax.inference.frame_maker import FrameMaker, PlainFrames
 from atvg_jax.inference.published import to_state_dict
 from benchmarks import torch_networks
 from tests.reference_weights import random_variables
@@ -63,21 +62,12 @@ class Inputs:
         return image, torch.tensor(self.landmarks[None]), torch.tensor(self.example[None])
 
 
-def ours(frames: FastFrames | PlainFrames, variables: dict, inputs: Inputs) -> Way:
+def ours(maker: FrameMaker, inputs: Inputs) -> Way:
     """This package's path: the portrait's features, then all frames."""
-    weights = jax.device_put(frames.prepare(variables))
-
-    @functools.partial(jax.jit, compiler_options=compiler.options())
-    def portrait(weights, image, example):
-        return frames.portrait(weights, image, example)
-
-    @functools.partial(jax.jit, compiler_options=compiler.options())
-    def make(weights, seen, landmarks, carry):
-        return to_bytes(frames.frames(weights, seen, landmarks, carry)[0].frames)
 
     def way() -> np.ndarray:
-        seen = portrait(weights, inputs.image, inputs.example)
-        return np.asarray(make(weights, seen, inputs.landmarks, frames.start(weights)))
+        features = maker.portrait(inputs.image, inputs.example)
+        return maker.make(features, inputs.landmarks, maker.start())[0].frames
 
     return way
 
@@ -161,9 +151,10 @@ def main() -> None:
     compact = {"width": models.COMPACT_WIDTH}
     model, small = models.create("vg_net"), models.create("vg_net", compact)
     ways: dict[str, Way] = {
-        OURS: ours(FastFrames(model), variables, inputs),
-        "atvg_jax, network as defined": ours(PlainFrames(model), variables, inputs),
-        COMPACT: ours(FastFrames(small), random_variables("vg_net", compact), inputs),
+        OURS: ours(FrameMaker(FastFrames(model), variables), inputs),
+        "atvg_jax without lanes": ours(FrameMaker(FastFrames(model), variables, False), inputs),
+        "atvg_jax, network as defined": ours(FrameMaker(PlainFrames(model), variables), inputs),
+        COMPACT: ours(FrameMaker(FastFrames(small), random_variables("vg_net", compact)), inputs),
         **torch_ways(network, inputs, arguments.compile),
         "onnxruntime": onnx_way(network, inputs, arguments.threads),
     }

@@ -1,6 +1,5 @@
 """Both networks behind one compiled function that makes a few frames and carries their state on."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,15 +8,14 @@ import numpy as np
 
 from atvg_jax import compiler
 from atvg_jax.features import audio, landmarks
-from atvg_jax.inference import fast_frames
+from atvg_jax.inference.fast_frames import FastFrames
+from atvg_jax.inference.frame_maker import FrameMaker, PlainFrames
 from atvg_jax.inference.model_directory import Model
-from atvg_jax.models import VGNet
-from atvg_jax.models.blocks import accumulating
-from atvg_jax.models.vg_net import LANDMARK_MAP
 
 # Frames made in one call. Each size compiles once, when first needed; state goes from call to call,
 # so that any sequence of sizes gives the same frames, to rounding.
 WHOLE = (32, 16)  # all the sound is there: full calls, the last one padded
+WHOLE_ON_LANES = (64, 32, 16, 8)  # sizes compile nothing but AT-net there; waits are for each call
 LIVE = (16, 4, 1)  # sound is still arriving: whatever is complete, at once
 
 
@@ -54,63 +52,24 @@ class Pieces(NamedTuple):
     landmarks: np.ndarray
 
 
-def to_bytes(pixels: jax.Array) -> jax.Array:
-    """Float pixels in [-1, 1] to uint8, rounded."""
-    return jnp.round(jnp.clip((pixels + 1) * 127.5, 0, 255)).astype(jnp.uint8)
-
-
-class PlainFrames:
-    """VG-net as it is defined, with the functions of ``fast_frames.FastFrames``."""
-
-    def __init__(self, model: VGNet):
-        self._model = model
-
-    def prepare(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The variables as they are."""
-        return variables
-
-    def portrait(self, weights: Any, image: jax.Array, example_landmark: jax.Array) -> Any:
-        """(128, 128, 3) in [-1, 1], (136,) -> ``models.PortraitFeatures``."""
-        return self._model.apply(
-            weights, image[None], example_landmark[None], method="encode_portrait"
-        )
-
-    def start(self, weights: Any) -> jax.Array:
-        """The recurrent state before the first frame: zeros (1, 8, 8, 512 width)."""
-        channels = weights["params"]["mmrnn"]["hidden_kernel"].shape[2]
-        dtype = accumulating(self._model.dtype)
-        return jnp.zeros((1, LANDMARK_MAP, LANDMARK_MAP, channels), dtype)
-
-    def frames(
-        self, weights: Any, portrait: Any, landmarks: jax.Array, carry: jax.Array
-    ) -> tuple[fast_frames.Made, jax.Array]:
-        """Makes T frames from landmarks (T, 136); returns them and the state after them."""
-        made: Any = self._model.apply(
-            weights, portrait, landmarks[None], carry, method="frames_from"
-        )
-        output, carry = made
-        return fast_frames.Made(
-            output.frames[0], output.attention[0, ..., 0], output.motion[0]
-        ), carry
-
-
 class Engine:
     """AT-net and VG-net of one model, compiled once.
 
     Attributes:
         basis: the model's ``LandmarkBasis``.
+        whole: the frames of a call where all the sound is there, sizes in falling order.
     """
 
     def __init__(self, model: Model):
         self.basis = model.basis
         self._at_name = model.networks["at_net"].name
         self._at_net = model.networks["at_net"].create()
-        # On a GPU the libraries' convolutions are faster than what spares multiplications.
-        fast = jax.default_backend() == "cpu"
         vg_net = model.networks["vg_net"].create()
-        self._vg_net = fast_frames.FastFrames(vg_net) if fast else PlainFrames(vg_net)
+        # On a GPU the libraries' convolutions are faster than what spares multiplications.
+        form = FastFrames if jax.default_backend() == "cpu" else PlainFrames
+        self._vg_net = FrameMaker(form(vg_net), model.variables["vg_net"])
+        self.whole = WHOLE_ON_LANES if self._vg_net.has_lanes else WHOLE
         self._at_variables = jax.device_put(model.variables["at_net"])
-        self._vg_weights = jax.device_put(self._vg_net.prepare(model.variables["vg_net"]))
         # The basis is affine: taken from its own decode, so that there is one definition of it.
         count = len(self.basis.boost)
         mean = self.basis.decode(np.zeros(count, np.float32))
@@ -119,10 +78,7 @@ class Engine:
             self.basis.decode(np.eye(count, dtype=np.float32)) - mean, jnp.float32
         )
         self._boost = jnp.asarray(self.basis.boost, jnp.float32)
-        options = compiler.options()
-        self._encode = jax.jit(self._vg_net.portrait, compiler_options=options)
-        self._speak_jit = jax.jit(self._speak, compiler_options=options)
-        self._show_jit = jax.jit(self._show, compiler_options=options)
+        self._speak_jit = jax.jit(self._speak, compiler_options=compiler.options())
         self._at_carry: Any = None  # shapes of the state, found by tracing, kept
 
     def portrait(
@@ -150,7 +106,7 @@ class Engine:
         example = components[0] @ self._directions + self._mean  # (136,)
         if not through_basis:
             example = jnp.asarray(landmarks.to_model(shape))
-        return Portrait(self._encode(self._vg_weights, image, example), components)
+        return Portrait(self._vg_net.portrait(image, example), components)
 
     def start(self, portrait: Portrait) -> Any:
         """The networks' state before the first frame: zeros."""
@@ -158,7 +114,7 @@ class Engine:
             self._at_carry = self._at_carry_shapes(portrait)
         at_carry = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._at_carry)
         landmarks_only = portrait.features is None
-        return at_carry, None if landmarks_only else self._vg_net.start(self._vg_weights)
+        return at_carry, None if landmarks_only else self._vg_net.start()
 
     def _at_carry_shapes(self, portrait: Portrait) -> Any:
         windows = jax.ShapeDtypeStruct(
@@ -204,7 +160,7 @@ class Engine:
 
     def programs(self, portrait: Portrait, count: int) -> list[Any]:
         """What makes ``count`` frames, lowered (``jax.stages.Lowered``) and not run."""
-        at_carry, vg_carry = self.start(portrait)
+        at_carry, _ = self.start(portrait)
         window = (1, count, audio.WINDOW_ROWS, audio.WINDOW_COEFFICIENTS)
         speak = self._speak_jit.lower(
             self._at_variables,
@@ -212,16 +168,14 @@ class Engine:
             jax.ShapeDtypeStruct(window, np.float32),
             at_carry,
         )
-        points = jax.ShapeDtypeStruct((count, self._mean.size), np.float32)
-        show = self._show_jit.lower(self._vg_weights, portrait.features, points, vg_carry)
-        return [speak, show]
+        return [speak, *self._vg_net.programs(portrait.features, count)]
 
     def _pieces(self, portrait: Portrait, points: jax.Array, carry: Any) -> tuple[Pieces, Any]:
         """Landmarks (1, n, 136) -> all that is made of them, VG-net's state."""
         frames = attention = motion = None
         if portrait.features is not None:
-            made, carry = self._show_jit(self._vg_weights, portrait.features, points[0], carry)
-            frames, attention, motion = (np.asarray(array) for array in made)
+            made, carry = self._vg_net.make(portrait.features, points[0], carry)
+            frames, attention, motion = made
         shapes = np.asarray(landmarks.from_model(np.asarray(points[0])), np.float32)
         return Pieces(frames, attention, motion, shapes), carry
 
@@ -236,11 +190,3 @@ class Engine:
                 variables, example, windows, carry, method="steps"
             )
         return (components * self._boost) @ self._directions + self._mean, carry
-
-    def _show(
-        self, weights: Any, features: Any, points: jax.Array, carry: Any
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Any]:
-        """Portrait features, landmarks (n, 136) -> frames, attention, motion; VG-net's state."""
-        made, carry = self._vg_net.frames(weights, features, points, carry)
-        attention = made.attention.astype(jnp.float32)
-        return (to_bytes(made.frames), attention, to_bytes(made.motion)), carry

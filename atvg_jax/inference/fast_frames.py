@@ -138,20 +138,49 @@ class FastFrames:
         Returns:
             T frames, and the state after them.
         """
+        maps, x, carry = self.states(weights, portrait, landmarks, carry)
+        x = self.refined(weights, x)
+
+        def few(maps: Array, x: Array) -> Made:
+            return self.decoded(weights, portrait, maps, x)
+
+        return _in_groups(few, maps, x), carry
+
+    # The three stages of ``frames``. Only the first has a state.
+
+    def states(
+        self, weights: Weights, portrait: FastPortrait, landmarks: Array, carry: Array
+    ) -> tuple[Array, Array, Array]:
+        """Landmarks through the recurrence.
+
+        Args:
+            weights: as for ``frames``, as the next three.
+            portrait: from ``portrait``.
+            landmarks: (T, 136).
+            carry: the state before.
+
+        Returns:
+            The landmarks' maps (T, 8, 8, 256 width), the recurrence's states (8, 8, T, 512 width),
+            and the state after.
+        """
         fc = weights["landmark_fc"]
         maps = nn.relu(landmarks @ fc["kernel"] + fc["bias"]).reshape(-1, MAP, MAP, 1)
-        maps = _conv_relu(maps, weights["landmark_conv"])  # (T, 8, 8, 256)
+        maps = _conv_relu(maps, weights["landmark_conv"])
         x = nn.relu(_on_map(jnp.moveaxis(maps, 0, 2), weights["landmark_feature"]))
         x = _on_map(x - portrait.feature, {**weights["bottleneck"], "bias": portrait.bottleneck})
         x, carry = _recurrence(weights, nn.relu(x), carry, self._model.recurrence)
+        return maps, x, carry
+
+    def refined(self, weights: Weights, x: Array) -> Array:
+        """The residual blocks: (8, 8, T, 512 width) -> (T, 8, 8, 512 width)."""
         for index in range(RESIDUAL_BLOCKS):
             y = nn.relu(_on_map(x, weights[f"residual_{index}_1"]))
             x = x + _on_map(y, weights[f"residual_{index}_2"])
+        return jnp.moveaxis(x, 2, 0)
 
-        def few(maps: Array, x: Array) -> Made:
-            return _decode(weights, portrait, maps, x, self._model.attention)
-
-        return _in_groups(few, maps, jnp.moveaxis(x, 2, 0)), carry
+    def decoded(self, weights: Weights, portrait: FastPortrait, maps: Array, x: Array) -> Made:
+        """The landmarks' maps and what ``refined`` gives, of T frames, to the frames."""
+        return _decode(weights, portrait, maps, x, self._model.attention)
 
 
 def prepare(variables: Mapping[str, Any]) -> Weights:

@@ -65,7 +65,7 @@ class PreparedFace:
         parts: list[engine.Pieces] = []
         done = 0
         while done < len(inputs):
-            size = engine.call_size(len(inputs) - done, engine.WHOLE)
+            size = engine.call_size(len(inputs) - done, self._engine.whole)
             piece = inputs[done : done + size]
             # Only the last call is padded, so what padding does to the state is never seen.
             piece = np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])

@@ -215,7 +215,7 @@ class TalkingFace:
             sample_rate: in Hz.
             landmarks: (68, 2) pixels, or ``None``.
             face: which one.
-            live: yield frames as early as can be. Without, they are made up to 32 at a time,
+            live: yield frames as early as can be. Without, they are made up to 64 at a time,
                 which is faster for a sound that is there already.
             landmarks_only: leave VG-net out.
 
@@ -230,7 +230,7 @@ class TalkingFace:
         if aligned is None:
             aligned = self.align(np.asarray(image), landmarks, face)
         portrait = self._portrait(aligned, landmarks_only)
-        return self._generate(portrait, sound, chunks, engine.LIVE if live else engine.WHOLE)
+        return self._generate(portrait, sound, chunks, engine.LIVE if live else self._engine.whole)
 
     def programs(self, aligned: faces.AlignedFace) -> list[Any]:
         """What ``synthesize`` runs for each piece of a clip: ``jax.stages.Lowered``, not run.
@@ -238,7 +238,7 @@ class TalkingFace:
         Args:
             aligned: a face from ``align``.
         """
-        return self._engine.programs(self._portrait(aligned, False), engine.WHOLE[0])
+        return self._engine.programs(self._portrait(aligned, False), self._engine.whole[0])
 
     def _portrait(self, aligned: faces.AlignedFace, landmarks_only: bool) -> engine.Portrait:
         normaliser = self._engine.basis.normaliser

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from atvg_jax.inference import engine, fast_frames
+from atvg_jax.inference import fast_frames, frame_maker
 from atvg_jax.inference.published import from_state_dict
 from atvg_jax.models import create
 from atvg_jax.models.convolutions import SIDE
@@ -40,7 +40,7 @@ def _made(frames, variables, *calls):
 @functools.cache
 def _defined(**settings):
     variables = random_variables("vg_net", settings)
-    return _made(engine.PlainFrames(create("vg_net", settings)), variables, FRAMES)
+    return _made(frame_maker.PlainFrames(create("vg_net", settings)), variables, FRAMES)
 
 
 # 8 frames in a call go through Winograd, fewer do not.
