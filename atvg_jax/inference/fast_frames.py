@@ -12,6 +12,7 @@ once at load:
 Everything is float32. Against ``VGNet`` in float32 the frames differ by rounding alone.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -121,7 +122,7 @@ class FastFrames:
 
     def start(self, weights: Weights) -> Array:
         """The recurrent state before the first frame: zeros (512 width, 4, 4, 2 x 2)."""
-        channels = weights["hidden"][0][0].shape[1]
+        channels = weights["hidden"][0][0].shape[0]
         return jnp.zeros((channels, SUBMAP, SUBMAP, DILATION**2), jnp.float32)
 
     def frames(
@@ -149,7 +150,12 @@ class FastFrames:
     # The three stages of ``frames``. Only the first has a state.
 
     def states(
-        self, weights: Weights, portrait: FastPortrait, landmarks: Array, carry: Array
+        self,
+        weights: Weights,
+        portrait: FastPortrait,
+        landmarks: Array,
+        carry: Array,
+        one_core: bool = False,
     ) -> tuple[Array, Array, Array]:
         """Landmarks through the recurrence.
 
@@ -158,6 +164,7 @@ class FastFrames:
             portrait: from ``portrait``.
             landmarks: (T, 136).
             carry: the state before.
+            one_core: whether it will run on one, for which the products are laid out then.
 
         Returns:
             The landmarks' maps (T, 8, 8, 256 width), the recurrence's states (8, 8, T, 512 width),
@@ -168,7 +175,7 @@ class FastFrames:
         maps = _conv_relu(maps, weights["landmark_conv"])
         x = nn.relu(_on_map(jnp.moveaxis(maps, 0, 2), weights["landmark_feature"]))
         x = _on_map(x - portrait.feature, {**weights["bottleneck"], "bias": portrait.bottleneck})
-        x, carry = _recurrence(weights, nn.relu(x), carry, self._model.recurrence)
+        x, carry = _recurrence(weights, nn.relu(x), carry, self._model.recurrence, one_core)
         return maps, x, carry
 
     def refined(self, weights: Weights, x: Array) -> Array:
@@ -206,6 +213,9 @@ def prepare(variables: Mapping[str, Any]) -> Weights:
     def on_map(kernel: np.ndarray, bias: np.ndarray) -> Weights:
         return {"kernel": kernel, "winograd": winograd.kernels(kernel), "bias": bias}
 
+    def turned(tap: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(tap.T)
+
     seen = {"params": params, "batch_stats": stats}
     weights: Weights = {
         "portrait": {
@@ -230,10 +240,8 @@ def prepare(variables: Mapping[str, Any]) -> Weights:
     recurrent = params["mmrnn"]
     weights["gates"] = on_map(recurrent["input_kernel"], recurrent["input_bias"])
     # A tap an array: sliced inside the recurrence, the kernel would be copied for every frame.
-    # Transposed, so that they are the left factors; see ``_inner_taps``.
-    weights["hidden"] = [
-        [np.ascontiguousarray(tap.T) for tap in row] for row in recurrent["hidden_kernel"]
-    ]
+    weights["hidden"] = [list(row) for row in recurrent["hidden_kernel"]]
+    weights["hidden_turned"] = [[turned(tap) for tap in row] for row in weights["hidden"]]
     weights["hidden_bias"] = recurrent["hidden_bias"]
     for index in range(RESIDUAL_BLOCKS):
         for part in (1, 2):
@@ -315,50 +323,68 @@ def _on_map(x: Array, layer: Weights, frames: int | None = None) -> Array:
     )
 
 
-def _recurrence(weights: Weights, x: Array, carry: Array, recurrence: str) -> tuple[Array, Array]:
+def _recurrence(
+    weights: Weights, x: Array, carry: Array, recurrence: str, one_core: bool
+) -> tuple[Array, Array]:
     """The MMRNN: (8, 8, T, 128) and a state to states (8, 8, T, 512) and the last one."""
     count = x.shape[2]
-    hidden_bias = weights["hidden_bias"][:, None, None, None]
+    # Where the state's channels lie; see ``_inner_taps``.
+    axis = 3 if one_core else 0
+    taps = weights["hidden" if one_core else "hidden_turned"]
+    hidden_bias = jnp.expand_dims(weights["hidden_bias"], [i for i in range(4) if i != axis])
     # Rows and columns apart by parity: (4, 4, T, 2 x 2, C).
     x = x.reshape(SUBMAP, DILATION, SUBMAP, DILATION, count, -1)
     x = x.transpose(0, 2, 4, 1, 3, 5).reshape(SUBMAP, SUBMAP, count * DILATION**2, -1)
     gates = _on_map(x, weights["gates"], count)
-    # Channels before positions: (T, 3 x 512, 4, 4, 2 x 2).
-    gates = gates.reshape(SUBMAP, SUBMAP, count, DILATION**2, -1).transpose(2, 4, 0, 1, 3)
+    gates = gates.reshape(SUBMAP, SUBMAP, count, DILATION**2, -1)
+    gates = jnp.moveaxis(jnp.moveaxis(gates, 2, 0), -1, axis + 1)  # (T, 4, 4, 2 x 2) and channels
     if recurrence == "none":
-        states = gru_update(gates, hidden_bias, jnp.zeros((), x.dtype), axis=-4)
+        states = gru_update(gates, hidden_bias, jnp.zeros((), x.dtype), axis - 4)
     else:
 
         def step(hidden: Array, frame: Array) -> tuple[Array, Array]:
-            from_hidden = _inner_taps(hidden, weights["hidden"]) + hidden_bias
-            hidden = gru_update(frame, from_hidden, hidden, axis=0)
+            from_hidden = _inner_taps(hidden, taps, axis) + hidden_bias
+            hidden = gru_update(frame, from_hidden, hidden, axis)
             return hidden, hidden
 
-        carry, states = lax.scan(step, carry, gates)
-    states = states.reshape(count, -1, SUBMAP, SUBMAP, DILATION, DILATION)
-    states = states.transpose(2, 4, 3, 5, 0, 1)
-    return states.reshape(MAP, MAP, count, -1), carry
+        carry, states = lax.scan(step, jnp.moveaxis(carry, 0, axis), gates)
+        carry = jnp.moveaxis(carry, axis, 0)
+    states = jnp.moveaxis(states, axis + 1, -1)
+    states = states.reshape(count, SUBMAP, SUBMAP, DILATION, DILATION, -1)
+    return states.transpose(1, 3, 2, 4, 0, 5).reshape(MAP, MAP, count, -1), carry
 
 
-def _inner_taps(x: Array, taps: list[list[Array]]) -> Array:
-    """3 x 3 convolution on (C, H, W, M), a product for each tap over the positions it falls on.
+def _inner_taps(x: Array, taps: list[list[Array]], axis: int) -> Array:
+    """3 x 3 convolution of a state, a product for each tap over the positions it falls on.
 
-    The taps (F, C) are the left factors. Two threads share a product by its larger side; as right
-    factors XLA copies the taps, 28 MB at the published width, for each frame and each thread: half
-    as long again on two cores. (On one core, where nothing is shared, it is a fifth faster.)
+    Two threads share a product by its larger side: as right factors XLA copies the taps, 28 MB at
+    the published width, for each frame and each thread, half as long again on two cores. On one
+    core, where nothing is shared, the right is the faster side, by a fifth.
+
+    Args:
+        x: (4, 4, 2 x 2) with the channels at ``axis``.
+        taps: 3 x 3 right factors (C, F) where the channels are last, left ones (F, C) where first.
+        axis: 3 or 0.
+
+    Returns:
+        The same with F channels.
     """
-    _, height, width, m = x.shape
-    y = jnp.zeros((taps[0][0].shape[0], height, width, m), x.dtype)
 
-    def inside(offset: int, size: int) -> tuple[slice, slice]:
+    def inside(offset: int) -> tuple[slice, slice]:
         """Positions that read within the map, and what they read."""
-        first, last = max(0, -offset), size - max(0, offset)
+        first, last = max(0, -offset), SUBMAP - max(0, offset)
         return slice(first, last), slice(first + offset, last + offset)
 
-    for i in range(3):
-        for j in range(3):
-            (rows, from_rows), (columns, from_columns) = inside(i - 1, height), inside(j - 1, width)
-            read = x[:, from_rows, from_columns]
-            product = taps[i][j] @ read.reshape(len(read), -1)
-            y = y.at[:, rows, columns].add(product.reshape(-1, *read.shape[1:]))
+    before = (slice(None),) if axis == 0 else ()
+    channels = x.shape[axis]
+    features = taps[0][0].size // channels
+    y = jnp.zeros((*x.shape[:axis], features, *x.shape[axis + 1 :]), x.dtype)
+    for i, j in itertools.product(range(3), repeat=2):
+        (rows, from_rows), (columns, from_columns) = inside(i - 1), inside(j - 1)
+        read = x[*before, from_rows, from_columns]
+        if axis == 0:
+            product = (taps[i][j] @ read.reshape(channels, -1)).reshape(-1, *read.shape[1:])
+        else:
+            product = (read.reshape(-1, channels) @ taps[i][j]).reshape(*read.shape[:-1], -1)
+        y = y.at[*before, rows, columns].add(product)
     return y
