@@ -103,7 +103,8 @@ class FrameMaker:
         self._lane_weights: list[Any] = []
         if use_lanes and isinstance(network, fast_frames.FastFrames):
             self._lane_weights = lanes.on_each(self._weights)
-            self._states = jit(functools.partial(network.states, one_core=True))
+            one_core = lanes.threads() == 1
+            self._states = jit(functools.partial(network.states, one_core=one_core))
             self._refine = jit(network.refined)
             self._decode = jit(lambda *inputs: _bytes(network.decoded(*inputs)))
 

@@ -3,7 +3,7 @@
 JAX's own client shares every product between all cores. VG-net's are too small for that: the 36
 products of 64 x 512 with 512 x 512 of one Winograd layer take two cores together as long as one
 core alone (XLA copies the weights into blocks for each thread). So what does not depend on each
-other runs side by side instead, a program a core.
+other runs side by side instead, a program a core; a few cores to a program where there are many.
 """
 
 import functools
@@ -35,9 +35,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def threads() -> int:
+    """Threads of each lane: one, or an equal share of more than ``MOST`` cores."""
+    return max(1, cores() // MOST)
+
+
 @functools.cache
 def devices() -> tuple[jax.Device, ...]:
-    """A device of one thread for each core, at most ``MOST``.
+    """A device for each core, at most ``MOST``, which then share the cores.
 
     Returns:
         The devices; none on one core, where JAX's own client is such a device, where JAX runs on
@@ -48,7 +53,7 @@ def devices() -> tuple[jax.Device, ...]:
     if count < 2 or jax.default_backend() != "cpu":
         return ()
     before = os.environ.get(THREADS_VARIABLE)
-    os.environ[THREADS_VARIABLE] = "1"
+    os.environ[THREADS_VARIABLE] = str(threads())
     try:
         # Not part of JAX's public interface; without it there are no lanes, and all else works.
         from jaxlib import xla_client

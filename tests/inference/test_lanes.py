@@ -17,10 +17,10 @@ SETTINGS = {"width": 1 / 32}
 FRAMES = 24
 
 
-@pytest.fixture
-def two_lanes(monkeypatch):
-    """Two of them, whatever the machine has."""
-    monkeypatch.setattr(lanes, "cores", lambda: 2)
+@pytest.fixture(params=[2])
+def with_lanes(monkeypatch, request):
+    """Those of two cores, or of so many as a test asks for, whatever the machine has."""
+    monkeypatch.setattr(lanes, "cores", lambda: request.param)
     for made in (lanes.devices, frame_maker._pool):
         made.cache_clear()
     if not lanes.devices():
@@ -58,20 +58,29 @@ def _assert_same(made, expected):
 
 # Calls of 24 are three chunks, of 16 two, of 8 one; of 4 and 12 they are one program on all cores.
 @pytest.mark.parametrize("calls", [(24,), (16, 8), (8, 4, 12)])
-def test_frames_are_those_of_one_program(two_lanes, calls):
+def test_frames_are_those_of_one_program(with_lanes, calls):
     maker = _maker(True)
     assert maker.has_lanes
     _assert_same(_made(maker, *calls), _made(_maker(False), FRAMES))
 
 
-def test_without_compilation_there_are_no_lanes_but_the_same_frames(two_lanes):
+@pytest.mark.parametrize(
+    ("with_lanes", "count", "threads"), [(3, 3, 1), (9, 4, 2)], indirect=["with_lanes"]
+)
+def test_many_cores_share_few_lanes_and_make_the_same_frames(with_lanes, count, threads):
+    maker = _maker(True)
+    assert (len(lanes.devices()), lanes.threads()) == (count, threads)
+    _assert_same(_made(maker, FRAMES), _made(_maker(False), FRAMES))
+
+
+def test_without_compilation_there_are_no_lanes_but_the_same_frames(with_lanes):
     maker = _maker(True)
     expected = _made(maker, 8)
     with jax.disable_jit():
         _assert_same(_made(maker, 8), expected)
 
 
-def test_several_callers_at_once_get_their_own_frames(two_lanes):
+def test_several_callers_at_once_get_their_own_frames(with_lanes):
     maker = _maker(True)
     expected = _made(maker, 16, 8)
     with ThreadPoolExecutor(3) as callers:
@@ -79,7 +88,7 @@ def test_several_callers_at_once_get_their_own_frames(two_lanes):
             _assert_same(made, expected)
 
 
-def test_what_fails_on_a_lane_is_raised_and_the_next_call_works(two_lanes, monkeypatch):
+def test_what_fails_on_a_lane_is_raised_and_the_next_call_works(with_lanes, monkeypatch):
     maker = _maker(True)
     expected = _made(maker, 16)
     calls = itertools.count()
@@ -96,7 +105,7 @@ def test_what_fails_on_a_lane_is_raised_and_the_next_call_works(two_lanes, monke
     _assert_same(_made(maker, 16), expected)
 
 
-def test_lanes_share_the_weights_memory(two_lanes):
+def test_lanes_share_the_weights_memory(with_lanes):
     array = jax.device_put(np.ones((64, 64), np.float32))
     for seen in lanes.on_each([array]):
         assert seen[0].unsafe_buffer_pointer() == array.unsafe_buffer_pointer()
