@@ -1,5 +1,6 @@
 """Sync of a whole data set: which clips the regression is made of, what is said of all."""
 
+import abc
 import dataclasses
 import hashlib
 import json
@@ -43,7 +44,7 @@ LEAST_CORRELATION = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class _SyncTask:
+class _SyncTask(abc.ABC):
     """What both tasks share: an item is the name and digest of a shard, and how much to take of it.
 
     Attributes:
@@ -58,9 +59,9 @@ class _SyncTask:
     by_speaker: bool
     weights: npt.NDArray[np.float64] | None
 
+    @abc.abstractmethod
     def path(self, item: str) -> Path:
         """The item's file."""
-        raise NotImplementedError
 
     def examples(self, item: str) -> Iterable[dict[str, Any]]:
         """The examples to take."""

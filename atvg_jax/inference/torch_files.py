@@ -71,7 +71,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is refused: {error}; {_ADVICE}", reason="unreadable") from error
     except (
         ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
-        EOFError, MemoryError, struct.error, zipfile.BadZipFile, NotImplementedError, RuntimeError,
+        EOFError, MemoryError, struct.error, zipfile.BadZipFile, RuntimeError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
