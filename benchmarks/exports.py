@@ -104,7 +104,8 @@ def main() -> None:
                 cells.append("")
                 continue
             seconds = statistics.median(taken[form, name])
-            cells.append(f"{1e3 * seconds / (1 if name == 'portrait' else FRAMES):.1f}")
+            # Three digits of whatever it is: a tiny network takes microseconds a frame.
+            cells.append(f"{1e3 * seconds / (1 if name == 'portrait' else FRAMES):.3g}")
         print(f"| {form} | " + " | ".join(cells) + " |")
 
 

@@ -38,6 +38,13 @@ def parser() -> command_line.Parser:
     flags.add_argument("--batch", type=int, default=2, metavar="B", help="clips")
     flags.add_argument("--frames", type=int, default=16, metavar="T", help="frames of each")
     flags.add_argument("--rounds", type=int, default=3, metavar="N", help="steps of each way")
+    flags.add_argument(
+        "--warm_up",
+        type=int,
+        default=4,
+        metavar="N",
+        help="steps of each way before those that count: the first ones ask the system for memory",
+    )
     flags.add_argument("--threads", type=int, default=2, metavar="N", help="of PyTorch")
     flags.add_argument(
         "--keep_freed_memory",
@@ -157,6 +164,7 @@ def main() -> None:
         + ", ".join(f"{name} {first[name]:.4g} and {value:.4g}" for name, value in expected.items())
     )
     ways = {OURS: ours, COMPARED: theirs}
+    timing.alternate(ways, arguments.warm_up)
     timings = timing.alternate(ways, arguments.rounds)
     print(timing.table(timings, arguments.batch * arguments.frames, COMPARED))
     across = timing.ratio(timings, COMPARED, OURS)

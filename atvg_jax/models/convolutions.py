@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 
 from atvg_jax.models import winograd
-from atvg_jax.models.cpu_gradients import tap_products, with_cpu_gradients
+from atvg_jax.models.cpu_gradients import in_parts, tap_products, with_cpu_gradients
 
 Array = jax.Array
 
@@ -32,7 +32,11 @@ def _halving_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array,
     return to_x, tap_products(padded, gradient).astype(kernel.dtype)
 
 
-_strided_conv = with_cpu_gradients(_halving, _halving, _halving_gradients)
+def _halving_by_platform(x: Array, kernel: Array) -> Array:
+    return lax.platform_dependent(x, kernel, cpu=in_parts(_halving), default=_halving)
+
+
+_strided_conv = with_cpu_gradients(_halving_by_platform, _halving, _halving_gradients)
 
 
 def transposed_conv(x: Array, kernel: Array) -> Array:
@@ -80,14 +84,24 @@ def _interleaved_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Ar
     """
     # Rows made from 2j - 1 on; the last input row makes two.
     before = jnp.pad(gradient, ((0, 0), (1, 0), (1, 0), (0, 0)))
-    to_x = lax.conv_general_dilated(
-        before, kernel.swapaxes(2, 3), (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    to_x = in_parts(_halving_of_padded)(before, kernel.swapaxes(2, 3))
     to_kernel = tap_products(before, x).swapaxes(2, 3)
     return to_x, to_kernel.astype(kernel.dtype)
 
 
-_transposed_conv = with_cpu_gradients(_interleaved, _interleaved, _interleaved_gradients)
+def _halving_of_padded(x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _interleaved_by_platform(x: Array, kernel: Array) -> Array:
+    return lax.platform_dependent(x, kernel, cpu=in_parts(_interleaved), default=_interleaved)
+
+
+_transposed_conv = with_cpu_gradients(
+    _interleaved_by_platform, _interleaved, _interleaved_gradients
+)
 
 
 def at_once(kernel: Array) -> Array:
@@ -136,6 +150,23 @@ def side_by_side(kernel: Array) -> Array:
             taps[group + 1, place, pixel, tap] = 1
     grouped = jnp.einsum("gapt,ktcf->kgacpf", taps.astype(kernel.dtype), kernel)
     return grouped.reshape(size, 3, SIDE * channels, SIDE * features)
+
+
+def wide_conv(x: Array, kernel: Array) -> Array:
+    """Same-padded convolution from many channels of large maps to few: ``winograd.direct``.
+
+    Its gradient to x, with many output channels, runs on several cores of a CPU.
+    """
+    return _wide_conv(x, kernel)
+
+
+def _wide_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+    to_x = in_parts(winograd.direct)(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+    (to_kernel,) = jax.vjp(lambda kernel: winograd.direct(x, kernel), kernel)[1](gradient)
+    return to_x, to_kernel
+
+
+_wide_conv = with_cpu_gradients(winograd.direct, winograd.direct, _wide_gradients)
 
 
 def conv_side_by_side(x: Array, kernel: Array) -> Array:

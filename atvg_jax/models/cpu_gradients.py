@@ -1,4 +1,4 @@
-"""Gradients of convolutions that XLA makes slowly on a CPU, made another way there."""
+"""Convolutions and their gradients that XLA makes slowly on a CPU, made another way there."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +14,27 @@ Gradients = Callable[[Array, Array, Array], tuple[Array, Array]]
 # Positions whose patches are laid out together: few enough to stay in the second-level cache, many
 # enough for a product that is worth sharing between cores.
 POSITIONS = 1024
+
+
+# XLA's library for the CPU runs a whole convolution with fewer output channels on one core.
+SHARED_FROM = 256
+# Into how many parts a batch is cut for those; two cores are kept busy by two.
+PARTS = 8
+
+
+def in_parts(conv: Conv) -> Conv:
+    """A convolution of parts of the batch by themselves, for a CPU.
+
+    Operations of a large program that do not depend on each other run side by side, so that parts
+    keep several cores busy where one convolution would not.
+    """
+
+    def parts(x: Array, kernel: Array) -> Array:
+        if len(x) % PARTS or kernel.shape[-1] >= SHARED_FROM:
+            return conv(x, kernel)
+        return jnp.concatenate([conv(part, kernel) for part in jnp.split(x, PARTS)])
+
+    return parts
 
 
 def with_cpu_gradients(conv: Conv, definition: Conv, on_cpu: Gradients) -> Conv:

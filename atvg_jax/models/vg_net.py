@@ -6,7 +6,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from atvg_jax.models import winograd
 from atvg_jax.models.blocks import (
     ConvBlock,
     Linear,
@@ -18,7 +17,7 @@ from atvg_jax.models.blocks import (
     unfold_time,
     weight_init,
 )
-from atvg_jax.models.convolutions import NARROW, conv_side_by_side, side_by_side
+from atvg_jax.models.convolutions import NARROW, conv_side_by_side, side_by_side, wide_conv
 from atvg_jax.models.mmrnn import MMRNN
 
 Array = jax.Array
@@ -255,7 +254,7 @@ class VGNet(nn.Module):
         if x.shape[-1] <= NARROW:
             y = conv_side_by_side(x, side_by_side(kernel))
         else:
-            y = winograd.direct(x, kernel)
+            y = wide_conv(x, kernel)
         return y.astype(accumulating(self.dtype)) + jnp.concatenate(biases)
 
 

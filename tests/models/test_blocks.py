@@ -1,5 +1,7 @@
 """Layers against SciPy, XLA's own form, or a calculation by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +15,17 @@ from atvg_jax.models.convolutions import (
     conv_side_by_side,
     side_by_side,
     transposed_conv_at_once,
+    wide_conv,
 )
-from atvg_jax.models.mmrnn import MMRNN, dilated_conv, gru_update
+from atvg_jax.models.cpu_gradients import in_parts
+from atvg_jax.models.mmrnn import (
+    MMRNN,
+    dilated_conv,
+    dilated_conv_gradient,
+    gru_update,
+    tapped_conv,
+    tapped_conv_gradient,
+)
 
 
 def _transposed(x, kernel):
@@ -99,17 +110,33 @@ def test_side_by_side_is_the_same_convolution():
     x = rng.standard_normal((2, 9, 16, 3)).astype(np.float32)
     kernel = rng.standard_normal((7, 7, 3, 2)).astype(np.float32)
 
-    def plain(x, kernel):
-        form = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=form)
-
     def ours(x, kernel):
         return conv_side_by_side(x, side_by_side(kernel))
 
-    np.testing.assert_allclose(ours(x, kernel), plain(x, kernel), atol=1e-4)
-    gradients = [jax.grad(lambda *a, f=f: jnp.sin(f(*a)).sum(), (0, 1)) for f in (ours, plain)]
+    np.testing.assert_allclose(ours(x, kernel), _same_padded(x, kernel), atol=1e-4)
+    both = ours, _same_padded
+    gradients = [jax.grad(lambda *a, f=f: jnp.sin(f(*a)).sum(), (0, 1)) for f in both]
     for made, expected in zip(*(gradient(x, kernel) for gradient in gradients), strict=True):
         np.testing.assert_allclose(made, expected, atol=1e-3)
+
+
+def _same_padded(x, kernel):
+    form = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=form)
+
+
+@pytest.mark.parametrize("examples", [8, 3])  # whole parts, and what does not divide
+def test_convolutions_in_parts_are_the_whole_ones(examples):
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((examples, 6, 5, 3)).astype(np.float32)
+    kernel = rng.standard_normal((7, 7, 3, 4)).astype(np.float32)
+    expected, expected_pull = jax.vjp(_same_padded, x, kernel)
+    np.testing.assert_allclose(in_parts(_same_padded)(x, kernel), expected, atol=1e-4)
+    made, pull = jax.vjp(wide_conv, x, kernel)
+    np.testing.assert_allclose(made, expected, atol=1e-4)
+    gradient = rng.standard_normal(made.shape).astype(np.float32)
+    for ours, theirs in zip(pull(gradient), expected_pull(gradient), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 def _sigmoid(x):
@@ -155,6 +182,22 @@ def test_dilated_conv_is_the_dilated_convolution():
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     np.testing.assert_allclose(dilated_conv(x, kernel, bias), expected + bias, atol=1e-5)
+    taps = [list(row) for row in jnp.asarray(kernel)]
+    np.testing.assert_allclose(tapped_conv(x, taps), expected, atol=1e-5)
+
+
+def test_both_gradients_of_the_dilated_convolution_are_its_transpose():
+    rng = np.random.default_rng(3)
+    kernel = rng.standard_normal((3, 3, 4, 5)).astype(np.float32)
+    gradient = rng.standard_normal((2, 6, 8, 5)).astype(np.float32)
+    x = jax.ShapeDtypeStruct((2, 6, 8, 4), jnp.float32)
+    linear = functools.partial(dilated_conv, kernel=jnp.asarray(kernel), bias=jnp.zeros(5))
+    (expected,) = jax.linear_transpose(linear, x)(gradient)
+    made = dilated_conv_gradient(jnp.asarray(gradient), kernel.reshape(-1, 5).T)
+    np.testing.assert_allclose(made, expected, atol=1e-4)
+    turned = [[tap.T for tap in row] for row in kernel]
+    made = tapped_conv_gradient(jnp.asarray(gradient), turned)
+    np.testing.assert_allclose(made, expected, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
