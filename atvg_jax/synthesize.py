@@ -66,6 +66,12 @@ def parser() -> command_line.Parser:
     )
     add("--model", type=Path, metavar="DIR", help="model directory (default: the bundled one)")
     add(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16 is faster on a CPU with AVX512-BF16 or AMX and on GPUs (default: float32)",
+    )
+    add(
         "--full_size",
         action="store_true",
         help="move the face within the whole portrait, at its own resolution",
@@ -246,7 +252,7 @@ def main() -> None:
     from atvg_jax.inference.landmark_file import read_landmarks
     from atvg_jax.inference.talking_face import TalkingFace
 
-    face = TalkingFace.load(arguments.model)
+    face = TalkingFace.load(arguments.model, arguments.precision)
     portraits: dict[tuple[Path, Path | None], Portrait] = {}
     for job in todo:
         key = job.image, job.landmarks

@@ -20,12 +20,14 @@ from atvg_jax import command_line, compilation_cache, models
 from atvg_jax.benchmarking import timing
 from atvg_jax.inference.fast_frames import FastFrames
 from atvg_jax.inference.frame_maker import FrameMaker, PlainFrames
+from atvg_jax.inference.half_frames import HalfFrames
 from atvg_jax.inference.published import to_state_dict
 from benchmarks import torch_networks
 from tests.reference_weights import random_variables
 
 Way = Callable[[], np.ndarray]
-EAGER, OURS, COMPACT = "PyTorch eager", "atvg_jax", "atvg_jax compact"
+EAGER, OURS, HALF = "PyTorch eager", "atvg_jax", "atvg_jax bfloat16"
+COMPACT, HALF_COMPACT = "atvg_jax compact", "atvg_jax compact bfloat16"
 
 
 def parser() -> command_line.Parser:
@@ -150,25 +152,30 @@ def main() -> None:
     network = torch_network(variables)
     compact = {"width": models.COMPACT_WIDTH}
     model, small = models.create("vg_net"), models.create("vg_net", compact)
+    small_variables = random_variables("vg_net", compact)
     ways: dict[str, Way] = {
         OURS: ours(FrameMaker(FastFrames(model), variables), inputs),
         "atvg_jax without lanes": ours(FrameMaker(FastFrames(model), variables, False), inputs),
         "atvg_jax, network as defined": ours(FrameMaker(PlainFrames(model), variables), inputs),
-        COMPACT: ours(FrameMaker(FastFrames(small), random_variables("vg_net", compact)), inputs),
+        HALF: ours(FrameMaker(HalfFrames(model), variables), inputs),
+        COMPACT: ours(FrameMaker(FastFrames(small), small_variables), inputs),
+        HALF_COMPACT: ours(FrameMaker(HalfFrames(small), small_variables), inputs),
         **torch_ways(network, inputs, arguments.compile),
         "onnxruntime": onnx_way(network, inputs, arguments.threads),
     }
     exact = ways[EAGER]()
     for name, way in ways.items():
-        if name != COMPACT:
+        if name not in (COMPACT, HALF_COMPACT):
             print(f"{name:34} PSNR to PyTorch's float32 frames {psnr(way(), exact):6.1f} dB")
-    ways[COMPACT]()  # compiles; the others have by now
+    small_psnr = psnr(ways[HALF_COMPACT](), ways[COMPACT]())  # they compile here
+    print(f"{HALF_COMPACT:34} PSNR to its float32 frames {small_psnr:18.1f} dB")
     timings = timing.alternate(ways, arguments.rounds)
     print(timing.table(timings, arguments.frames, EAGER))
-    print(
-        f"{OURS} to {EAGER}: {timing.ratio(timings, EAGER, OURS).median:.2f} times the frames; "
-        f"compact to full size: {timing.ratio(timings, OURS, COMPACT).median:.2f} times"
-    )
+    for full, small_way in ((OURS, COMPACT), (HALF, HALF_COMPACT)):
+        print(
+            f"{full} to {EAGER}: {timing.ratio(timings, EAGER, full).median:.2f} times the frames; "
+            f"{small_way} to {full}: {timing.ratio(timings, full, small_way).median:.2f} times"
+        )
     print(
         f"measured {len(ways)} ways, {arguments.rounds} rounds of {arguments.frames} frames, in "
         f"{time.monotonic() - started:.0f} s"

@@ -10,9 +10,9 @@ from atvg_jax import compiler
 
 @pytest.fixture(autouse=True)
 def _anew():
-    compiler.options.cache_clear()
+    compiler._known.cache_clear()
     yield
-    compiler.options.cache_clear()
+    compiler._known.cache_clear()
 
 
 def _product(options):
@@ -23,15 +23,16 @@ def _product(options):
 
 
 def test_products_stay_with_xla_on_a_cpu():
-    options = compiler.options()
-    assert options == compiler.CPU_OPTIONS
-    assert "ynn" not in _product(options)
+    for options in (compiler.options(), compiler.options_of_one_picture()):
+        assert options is not None
+        assert "ynn" not in _product(options)
+    assert "ynn" in _product(None), "the options change nothing any more"
 
 
 def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
     for unknown in ({"xla_cpu_gone": "1"}, dict.fromkeys(compiler.CPU_OPTIONS, "GONE")):
         monkeypatch.setattr(compiler, "CPU_OPTIONS", unknown)
-        compiler.options.cache_clear()
+        compiler._known.cache_clear()
         assert compiler.options() is None
 
 

@@ -7,10 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from atvg_jax import compiler
+from atvg_jax.errors import InputError
 from atvg_jax.features import audio, landmarks
 from atvg_jax.inference.fast_frames import FastFrames
 from atvg_jax.inference.frame_maker import FrameMaker, PlainFrames
+from atvg_jax.inference.half_frames import HalfFrames
 from atvg_jax.inference.model_directory import Model
+
+# What VG-net's large products are computed in; the first is the default. AT-net is float32.
+PRECISIONS = ("float32", "bfloat16")
 
 # Frames made in one call. Each size compiles once, when first needed; state goes from call to call,
 # so that any sequence of sizes gives the same frames, to rounding.
@@ -60,14 +65,19 @@ class Engine:
         whole: the frames of a call where all the sound is there, sizes in falling order.
     """
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, precision: str = PRECISIONS[0]):
+        if precision not in PRECISIONS:
+            raise InputError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
         self.basis = model.basis
         self._at_name = model.networks["at_net"].name
         self._at_net = model.networks["at_net"].create()
         vg_net = model.networks["vg_net"].create()
-        # On a GPU the libraries' convolutions are faster than what spares multiplications.
-        form = FastFrames if jax.default_backend() == "cpu" else PlainFrames
-        self._vg_net = FrameMaker(form(vg_net), model.variables["vg_net"])
+        frames: FastFrames | PlainFrames
+        if jax.default_backend() == "cpu":
+            frames = (FastFrames if precision == "float32" else HalfFrames)(vg_net)
+        else:  # the libraries' convolutions are faster than what spares multiplications
+            frames = PlainFrames(vg_net.clone(dtype=jnp.dtype(precision)))
+        self._vg_net = FrameMaker(frames, model.variables["vg_net"])
         self.whole = WHOLE_ON_LANES if self._vg_net.has_lanes else WHOLE
         self._at_variables = jax.device_put(model.variables["at_net"])
         # The basis is affine: taken from its own decode, so that there is one definition of it.

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from atvg_jax import compiler
 from atvg_jax.models import VGNet, winograd
 from atvg_jax.models.blocks import BATCH_NORM_EPSILON
 from atvg_jax.models.convolutions import (
@@ -31,6 +32,7 @@ from atvg_jax.models.convolutions import (
     side_by_side,
     transposed_conv,
     transposed_conv_at_once,
+    transposed_conv_by_products,
 )
 from atvg_jax.models.mmrnn import DILATION, gru_update
 from atvg_jax.models.vg_net import LANDMARK_MAP, RESIDUAL_BLOCKS
@@ -98,6 +100,11 @@ class FastFrames:
         """Takes the network; it is computed in float32 whatever its ``dtype``."""
         self._model = model.clone(dtype=jnp.float32)
 
+    @property
+    def compiler_options(self) -> dict[str, str | bool] | None:
+        """What its programs are compiled with, for ``jax.jit``."""
+        return compiler.options()
+
     def prepare(self, variables: Mapping[str, Any]) -> Weights:
         """Rearranges VG-net's variables; see the function ``prepare``."""
         return prepare(variables)
@@ -139,44 +146,47 @@ class FastFrames:
         Returns:
             T frames, and the state after them.
         """
-        maps, x, carry = self.states(weights, portrait, landmarks, carry)
+        maps = self.maps(weights, landmarks)
+        x, carry = self.states(weights, portrait, maps, carry)
         x = self.refined(weights, x)
 
         def few(maps: Array, x: Array) -> Made:
-            return self.decoded(weights, portrait, maps, x)
+            attention = self.attention(weights, portrait, maps)
+            return self.decoded(weights, portrait, attention, x)
 
         return _in_groups(few, maps, x), carry
 
-    # The three stages of ``frames``. Only the first has a state.
+    # The stages of ``frames``, which take its ``weights`` and ``portrait``. Only one has a state.
+
+    def maps(self, weights: Weights, landmarks: Array) -> Array:
+        """Landmarks (T, 136) to g of the paper's figure, (T, 8, 8, 256 width)."""
+        fc = weights["landmark_fc"]
+        maps = nn.relu(landmarks @ fc["kernel"] + fc["bias"]).reshape(-1, MAP, MAP, 1)
+        return _conv_relu(maps, weights["landmark_conv"])
 
     def states(
         self,
         weights: Weights,
         portrait: FastPortrait,
-        landmarks: Array,
+        maps: Array,
         carry: Array,
         one_core: bool = False,
-    ) -> tuple[Array, Array, Array]:
-        """Landmarks through the recurrence.
+    ) -> tuple[Array, Array]:
+        """Landmark maps through the recurrence.
 
         Args:
-            weights: as for ``frames``, as the next three.
+            weights: from ``prepare``.
             portrait: from ``portrait``.
-            landmarks: (T, 136).
+            maps: (T, 8, 8, 256 width).
             carry: the state before.
             one_core: whether it will run on one, for which the products are laid out then.
 
         Returns:
-            The landmarks' maps (T, 8, 8, 256 width), the recurrence's states (8, 8, T, 512 width),
-            and the state after.
+            The recurrence's states (8, 8, T, 512 width), and the last one to carry on.
         """
-        fc = weights["landmark_fc"]
-        maps = nn.relu(landmarks @ fc["kernel"] + fc["bias"]).reshape(-1, MAP, MAP, 1)
-        maps = _conv_relu(maps, weights["landmark_conv"])
         x = nn.relu(_on_map(jnp.moveaxis(maps, 0, 2), weights["landmark_feature"]))
         x = _on_map(x - portrait.feature, {**weights["bottleneck"], "bias": portrait.bottleneck})
-        x, carry = _recurrence(weights, nn.relu(x), carry, self._model.recurrence, one_core)
-        return maps, x, carry
+        return _recurrence(weights, nn.relu(x), carry, self._model.recurrence, one_core)
 
     def refined(self, weights: Weights, x: Array) -> Array:
         """The residual blocks: (8, 8, T, 512 width) -> (T, 8, 8, 512 width)."""
@@ -185,9 +195,23 @@ class FastFrames:
             x = x + _on_map(y, weights[f"residual_{index}_2"])
         return jnp.moveaxis(x, 2, 0)
 
-    def decoded(self, weights: Weights, portrait: FastPortrait, maps: Array, x: Array) -> Made:
-        """The landmarks' maps and what ``refined`` gives, of T frames, to the frames."""
-        return _decode(weights, portrait, maps, x, self._model.attention)
+    def attention(self, weights: Weights, portrait: FastPortrait, maps: Array) -> Array:
+        """Where landmarks move features: maps (T, 8, 8, 256 width) to (T, 32, 32, 1) in [0, 1]."""
+        y = _transposed(maps, weights["attention_up_1"], portrait.attention.shape[-1])
+        y = _up(nn.relu(y + portrait.attention), weights["attention_up_2"])
+        head = weights["attention_head"]
+        return nn.sigmoid(winograd.direct(y, head["kernel"]) + head["bias"])
+
+    def decoded(self, weights: Weights, portrait: FastPortrait, attention: Array, x: Array) -> Made:
+        """What ``attention`` and ``refined`` give, of T frames, to the frames."""
+        x = _up(_up(x, weights["decoder_up_1"]), weights["decoder_up_2"])
+        x = portrait.shallow * (1 - attention) + x * attention
+        x = _up(_up(x, weights["base_up_1"]), weights["base_up_2"])
+        x = _heads(x, weights["heads"])
+        motion, alpha = jnp.tanh(x[..., :3]), nn.sigmoid(x[..., 3:])
+        if not self._model.attention:
+            alpha = jnp.ones_like(alpha)
+        return Made(alpha * motion + (1 - alpha) * portrait.image, alpha[..., 0], motion)
 
 
 def prepare(variables: Mapping[str, Any]) -> Weights:
@@ -279,24 +303,6 @@ def _in_groups(function: Callable[..., Any], *arrays: Array) -> Any:
     return jax.tree.map(lambda x: x.reshape(count, *x.shape[3:]), made)
 
 
-def _decode(
-    weights: Weights, portrait: FastPortrait, maps: Array, x: Array, attended: bool
-) -> Made:
-    """Landmark maps g (T, 8, 8, 256) and the decoder's (T, 8, 8, 512) to T frames."""
-    y = nn.relu(transposed_conv(maps, weights["attention_up_1"]) + portrait.attention)
-    y = _up(y, weights["attention_up_2"])
-    head = weights["attention_head"]
-    attention = nn.sigmoid(winograd.direct(y, head["kernel"]) + head["bias"])  # (T, 32, 32, 1)
-    x = _up(_up(x, weights["decoder_up_1"]), weights["decoder_up_2"])
-    x = portrait.shallow * (1 - attention) + x * attention
-    x = _up(_up(x, weights["base_up_1"]), weights["base_up_2"])
-    x = _heads(x, weights["heads"])
-    motion, alpha = jnp.tanh(x[..., :3]), nn.sigmoid(x[..., 3:])
-    if not attended:
-        alpha = jnp.ones_like(alpha)
-    return Made(alpha * motion + (1 - alpha) * portrait.image, alpha[..., 0], motion)
-
-
 def _heads(x: Array, layer: tuple[Array, Array]) -> Array:
     """(T, 128, 128, 32 width) -> (T, 128, 128, 4), motion and alpha before activation."""
     kernel, bias = layer
@@ -308,10 +314,16 @@ def _conv_relu(x: Array, layer: tuple[Array, Array]) -> Array:
     return nn.relu(winograd.direct(x, layer[0]) + layer[1])
 
 
-def _up(x: Array, layer: tuple[Array, Array]) -> Array:
+def _up(x: Array, layer: tuple[Any, Array]) -> Array:
     kernel, bias = layer
-    narrow = kernel.shape[-1] > bias.size
-    return nn.relu((transposed_conv_at_once if narrow else transposed_conv)(x, kernel) + bias)
+    return nn.relu(_transposed(x, kernel, bias.size) + bias)
+
+
+def _transposed(x: Array, kernel: Any, features: int) -> Array:
+    """A transposed convolution in the form that ``prepare`` has given its kernel."""
+    if isinstance(kernel, tuple):
+        return transposed_conv_by_products(x, kernel)
+    return (transposed_conv_at_once if kernel.shape[-1] > features else transposed_conv)(x, kernel)
 
 
 def _on_map(x: Array, layer: Weights, frames: int | None = None) -> Array:
@@ -354,6 +366,11 @@ def _recurrence(
     return states.transpose(1, 3, 2, 4, 0, 5).reshape(MAP, MAP, count, -1), carry
 
 
+def _product(a: Array, b: Array) -> Array:
+    """A matrix product summed in float32, whatever the type of its factors."""
+    return jnp.dot(a, b, preferred_element_type=jnp.float32)
+
+
 def _inner_taps(x: Array, taps: list[list[Array]], axis: int) -> Array:
     """3 x 3 convolution of a state, a product for each tap over the positions it falls on.
 
@@ -381,10 +398,11 @@ def _inner_taps(x: Array, taps: list[list[Array]], axis: int) -> Array:
     y = jnp.zeros((*x.shape[:axis], features, *x.shape[axis + 1 :]), x.dtype)
     for i, j in itertools.product(range(3), repeat=2):
         (rows, from_rows), (columns, from_columns) = inside(i - 1), inside(j - 1)
-        read = x[*before, from_rows, from_columns]
+        tap = taps[i][j]
+        read = x[*before, from_rows, from_columns].astype(tap.dtype)
         if axis == 0:
-            product = (taps[i][j] @ read.reshape(channels, -1)).reshape(-1, *read.shape[1:])
+            product = _product(tap, read.reshape(channels, -1)).reshape(-1, *read.shape[1:])
         else:
-            product = (read.reshape(-1, channels) @ taps[i][j]).reshape(*read.shape[:-1], -1)
+            product = _product(read.reshape(-1, channels), tap).reshape(*read.shape[:-1], -1)
         y = y.at[*before, rows, columns].add(product)
     return y

@@ -1,7 +1,8 @@
 """VG-net compiled for this machine: a portrait's features, then frames of bytes."""
 
 import functools
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
@@ -18,7 +19,10 @@ from atvg_jax.models.vg_net import LANDMARK_MAP, LANDMARK_SIZE
 # Frames that go through a stage together on a lane. More of them cost less each, as every chunk
 # reads all weights (0.7 GB at the published width); but lanes wait for a call's first and last one.
 CHUNKS = (16, 8)
-REFINE, SHOW = 0, 1  # urgencies: what makes more tasks comes first
+# Frames decoded together on a lane; few, so that lanes end at about the same time.
+FEW = 2
+# Urgencies: what makes more tasks comes first, what waits for no other last.
+REFINE, SHOW, ATTEND = 0, 1, 2
 
 
 class Shown(NamedTuple):
@@ -45,6 +49,11 @@ class PlainFrames:
 
     def __init__(self, model: VGNet):
         self._model = model
+
+    @property
+    def compiler_options(self) -> dict[str, str | bool] | None:
+        """As of ``fast_frames.FastFrames``."""
+        return compiler.options()
 
     def prepare(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
         """The variables as they are."""
@@ -97,15 +106,24 @@ class FrameMaker:
         """
         self._network = network
         self._weights = jax.device_put(network.prepare(variables))
-        jit = functools.partial(jax.jit, compiler_options=compiler.options())
-        self._encode = jit(network.portrait)
+        jit = functools.partial(jax.jit, compiler_options=network.compiler_options)
+        self._encode = jax.jit(network.portrait, compiler_options=compiler.options_of_one_picture())
         self._show = jit(self._shown)
         self._lane_weights: list[Any] = []
         if use_lanes and isinstance(network, fast_frames.FastFrames):
             self._lane_weights = lanes.on_each(self._weights)
             one_core = lanes.threads() == 1
-            self._states = jit(functools.partial(network.states, one_core=one_core))
-            self._refine = jit(network.refined)
+
+            def states(weights: Any, features: Any, landmarks: Any, carry: Any) -> Any:
+                maps = network.maps(weights, landmarks)
+                return network.states(weights, features, maps, carry, one_core)
+
+            def attention(weights: Any, features: Any, landmarks: Any) -> jax.Array:
+                return network.attention(weights, features, network.maps(weights, landmarks))
+
+            self._states, self._refine, self._attend = map(
+                jit, (states, network.refined, attention)
+            )
             self._decode = jit(lambda *inputs: _bytes(network.decoded(*inputs)))
 
     @property
@@ -146,16 +164,15 @@ class FrameMaker:
         inputs = self._weights, features, points, self.start()
         if chunk is None:
             return [self._show.lower(*inputs)]
-        maps, x, _ = jax.eval_shape(self._states, *inputs)
+        x, _ = jax.eval_shape(self._states, *inputs)
         refined = jax.eval_shape(self._refine, self._weights, x)
-        few = [
-            jax.ShapeDtypeStruct((fast_frames.GROUP, *y.shape[1:]), y.dtype)
-            for y in (maps, refined)
-        ]
+        of_few = self._weights, features, jax.ShapeDtypeStruct((FEW, LANDMARK_SIZE), np.float32)
+        few = jax.ShapeDtypeStruct((FEW, *refined.shape[1:]), refined.dtype)
         return [
             self._states.lower(*inputs),
             self._refine.lower(self._weights, x),
-            self._decode.lower(self._weights, features, *few),
+            self._attend.lower(*of_few),
+            self._decode.lower(*of_few[:2], jax.eval_shape(self._attend, *of_few), few),
         ]
 
     def _chunk(self, count: int) -> int | None:
@@ -168,27 +185,39 @@ class FrameMaker:
         self, size: int, features: Any, landmarks: np.ndarray, carry: Any
     ) -> tuple[Shown, Any]:
         features, carry = jax.tree.map(np.asarray, (features, carry))
-        count, few = len(landmarks), fast_frames.GROUP
+        count = len(landmarks)
         parts: dict[int, Shown] = {}
-        tasks = lanes.Tasks(count // size + count // few)
+        tasks = lanes.Tasks(count // size + 2 * (count // FEW))
+        attentions = [_Once() for _ in range(0, count, FEW)]
 
-        def refine(start: int, maps: np.ndarray, x: np.ndarray, lane: int) -> None:
+        def attention(start: int, lane: int) -> np.ndarray:
+            def make() -> np.ndarray:
+                few = landmarks[start : start + FEW]
+                return np.asarray(self._attend(self._lane_weights[lane], features, few))
+
+            return attentions[start // FEW].get(make)
+
+        def attend(start: int, lane: int) -> None:
+            attention(start, lane)
+
+        def refine(start: int, x: np.ndarray, lane: int) -> None:
             x = np.asarray(self._refine(self._lane_weights[lane], x))
-            for at in range(0, len(x), few):
-                group = start + at, maps[at : at + few], x[at : at + few]
-                tasks.add(SHOW, functools.partial(show, *group))
+            for at in range(0, len(x), FEW):
+                tasks.add(SHOW, functools.partial(show, start + at, x[at : at + FEW]))
 
-        def show(start: int, maps: np.ndarray, x: np.ndarray, lane: int) -> None:
-            shown = self._decode(self._lane_weights[lane], features, maps, x)
+        def show(start: int, x: np.ndarray, lane: int) -> None:
+            seen = attention(start, lane)
+            shown = self._decode(self._lane_weights[lane], features, seen, x)
             parts[start] = Shown(*map(np.asarray, shown))
 
+        for start in range(0, count, FEW):
+            tasks.add(ATTEND, functools.partial(attend, start))
         others = [_pool().submit(tasks.work, lane) for lane in range(1, len(self._lane_weights))]
         try:
             for start in range(0, count, size):
                 points = landmarks[start : start + size]
-                maps, x, carry = self._states(self._lane_weights[0], features, points, carry)
-                chunk = start, np.asarray(maps), np.asarray(x)
-                tasks.add(REFINE, functools.partial(refine, *chunk))
+                x, carry = self._states(self._lane_weights[0], features, points, carry)
+                tasks.add(REFINE, functools.partial(refine, start, np.asarray(x)))
             tasks.work(0)
         finally:
             tasks.stop()
@@ -203,6 +232,20 @@ class FrameMaker:
     ) -> tuple[Shown, jax.Array]:
         made, carry = self._network.frames(weights, features, landmarks, carry)
         return _bytes(made), carry
+
+
+class _Once:
+    """A value that several may want: whoever asks first makes it, others wait for that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._value: Any = None
+
+    def get(self, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if self._value is None:
+                self._value = make()
+            return self._value
 
 
 def chunk_size(count: int) -> int | None:

@@ -4,10 +4,11 @@ import functools
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atvg_jax.inference import fast_frames, frame_maker
+from atvg_jax.inference import fast_frames, frame_maker, half_frames
 from atvg_jax.inference.published import from_state_dict
 from atvg_jax.models import create
 from atvg_jax.models.convolutions import SIDE
@@ -87,3 +88,20 @@ def test_wide_heads_and_half_precision_parameters():
     assert kernel.shape == (7, 3, SIDE, SIDE * 4)
     wide = fast_frames.prepare(random_variables("vg_net", {"width": 17 / 32}))
     assert wide["heads"][0].shape == (7, 7, 17, 4)
+
+
+def test_products_of_bfloat16_are_close_and_the_same_in_any_calls():
+    # Wide enough that recurrence, residual blocks and two transposed convolutions are halved.
+    settings = {"width": 1 / 4}
+    network, variables = create("vg_net", settings), random_variables("vg_net", settings)
+    exact = _made(fast_frames.FastFrames(network), variables, FRAMES)
+    halved = half_frames.HalfFrames(network)
+    weights = halved.prepare(variables)
+    for halves in (weights["residual_0_1"]["winograd"], weights["hidden"][0][0]):
+        assert halves.dtype == jnp.bfloat16
+    whole, parts = (_made(halved, variables, *calls) for calls in ((FRAMES,), (1, 4, 3)))
+    error = np.square(whole.frames - exact.frames).mean()
+    assert 40 < 10 * np.log10(4 / error) < 60, "at least 40 dB, and not float32's 80"
+    # Sums differ in their order, which turns factors' last bits; through 18 layers that is as much
+    # as rounding itself.
+    assert 10 * np.log10(4 / np.square(whole.frames - parts.frames).mean()) > 40

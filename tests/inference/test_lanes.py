@@ -30,9 +30,9 @@ def with_lanes(monkeypatch, request):
         made.cache_clear()
 
 
-def _maker(use_lanes):
+def _maker(use_lanes, form=FastFrames):
     variables = random_variables("vg_net", SETTINGS)
-    return frame_maker.FrameMaker(FastFrames(create("vg_net", SETTINGS)), variables, use_lanes)
+    return frame_maker.FrameMaker(form(create("vg_net", SETTINGS)), variables, use_lanes)
 
 
 def _made(maker, *calls):

@@ -11,10 +11,12 @@ from jax import lax
 from atvg_jax.models import blocks, convolutions
 from atvg_jax.models.blocks import LSTMLayer, TransposedConv, scaled
 from atvg_jax.models.convolutions import (
+    as_products,
     at_once,
     conv_side_by_side,
     side_by_side,
     transposed_conv_at_once,
+    transposed_conv_by_products,
     wide_conv,
 )
 from atvg_jax.models.cpu_gradients import in_parts
@@ -99,9 +101,11 @@ def test_strided_conv_and_its_gradients_are_those_of_pytorch(shape):
     np.testing.assert_allclose(to_kernel, inputs[1].grad.numpy().transpose(2, 3, 1, 0), atol=1e-3)
 
 
-def test_transposed_convolution_at_once_is_the_same(transposed_inputs):
+def test_transposed_convolution_in_other_forms_is_the_same(transposed_inputs):
     x, kernel = transposed_inputs
     made = transposed_conv_at_once(x, at_once(kernel))
+    np.testing.assert_allclose(made, _transposed(x, kernel), atol=1e-4)
+    made = transposed_conv_by_products(x, as_products(kernel))
     np.testing.assert_allclose(made, _transposed(x, kernel), atol=1e-4)
 
 

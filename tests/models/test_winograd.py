@@ -23,6 +23,15 @@ def test_is_the_convolution(height, width):
     np.testing.assert_allclose(made, expected, atol=2e-5 * np.abs(expected).max())
 
 
+def test_kernels_from_the_left_make_the_same():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((8, 4, 3, 5)).astype(np.float32)
+    kernels = winograd.kernels(rng.standard_normal((3, 3, 5, 6)).astype(np.float32))
+    expected = winograd.convolve(x, kernels)
+    made = winograd.convolve_from_left(x.swapaxes(2, 3), kernels.swapaxes(1, 2))
+    np.testing.assert_allclose(made.swapaxes(2, 3), expected, atol=2e-5 * np.abs(expected).max())
+
+
 def test_rejects_maps_without_whole_tiles():
     with pytest.raises(ValueError, match="6 x 8"):
         winograd.convolve(jnp.zeros((6, 8, 1, 1)), jnp.zeros((36, 1, 1)))
