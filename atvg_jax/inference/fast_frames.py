@@ -12,6 +12,7 @@ once at load:
 Everything is float32. Against ``VGNet`` in float32 the frames differ by rounding alone.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -162,7 +163,8 @@ class FastFrames:
         """Landmarks (T, 136) to g of the paper's figure, (T, 8, 8, 256 width)."""
         fc = weights["landmark_fc"]
         maps = nn.relu(landmarks @ fc["kernel"] + fc["bias"]).reshape(-1, MAP, MAP, 1)
-        return _conv_relu(maps, weights["landmark_conv"])
+        kernel, bias = weights["landmark_conv"]
+        return nn.relu(winograd.direct(maps, kernel) + bias)
 
     def states(
         self,
@@ -310,10 +312,6 @@ def _heads(x: Array, layer: tuple[Array, Array]) -> Array:
     return (conv_side_by_side(x, kernel) if narrow else winograd.direct(x, kernel)) + bias
 
 
-def _conv_relu(x: Array, layer: tuple[Array, Array]) -> Array:
-    return nn.relu(winograd.direct(x, layer[0]) + layer[1])
-
-
 def _up(x: Array, layer: tuple[Any, Array]) -> Array:
     kernel, bias = layer
     return nn.relu(_transposed(x, kernel, bias.size) + bias)
@@ -366,9 +364,8 @@ def _recurrence(
     return states.transpose(1, 3, 2, 4, 0, 5).reshape(MAP, MAP, count, -1), carry
 
 
-def _product(a: Array, b: Array) -> Array:
-    """A matrix product summed in float32, whatever the type of its factors."""
-    return jnp.dot(a, b, preferred_element_type=jnp.float32)
+# Summed in float32, whatever the type of the factors.
+_product = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
 
 
 def _inner_taps(x: Array, taps: list[list[Array]], axis: int) -> Array:

@@ -100,7 +100,7 @@ class FrameMaker:
         """Prepares the network.
 
         Args:
-            network: VG-net in one of its two forms.
+            network: VG-net in one of its forms.
             variables: of a ``VGNet``.
             use_lanes: without, every call is one program, as on devices that have no lanes.
         """
@@ -121,9 +121,8 @@ class FrameMaker:
             def attention(weights: Any, features: Any, landmarks: Any) -> jax.Array:
                 return network.attention(weights, features, network.maps(weights, landmarks))
 
-            self._states, self._refine, self._attend = map(
-                jit, (states, network.refined, attention)
-            )
+            self._states, self._attend = jit(states), jit(attention)
+            self._refine = jit(network.refined)
             self._decode = jit(lambda *inputs: _bytes(network.decoded(*inputs)))
 
     @property
@@ -197,9 +196,6 @@ class FrameMaker:
 
             return attentions[start // FEW].get(make)
 
-        def attend(start: int, lane: int) -> None:
-            attention(start, lane)
-
         def refine(start: int, x: np.ndarray, lane: int) -> None:
             x = np.asarray(self._refine(self._lane_weights[lane], x))
             for at in range(0, len(x), FEW):
@@ -211,7 +207,7 @@ class FrameMaker:
             parts[start] = Shown(*map(np.asarray, shown))
 
         for start in range(0, count, FEW):
-            tasks.add(ATTEND, functools.partial(attend, start))
+            tasks.add(ATTEND, functools.partial(attention, start))
         others = [_pool().submit(tasks.work, lane) for lane in range(1, len(self._lane_weights))]
         try:
             for start in range(0, count, size):

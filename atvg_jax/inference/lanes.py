@@ -22,7 +22,7 @@ MOST = 4
 # How many threads a client of XLA for the CPU starts, read when it is made.
 THREADS_VARIABLE = "PJRT_NPROC"
 
-Task = Callable[[int], None]
+Task = Callable[[int], object]
 
 
 def cores() -> int:

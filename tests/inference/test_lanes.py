@@ -10,6 +10,7 @@ import pytest
 
 from atvg_jax.inference import frame_maker, lanes
 from atvg_jax.inference.fast_frames import FastFrames
+from atvg_jax.inference.half_frames import HalfFrames
 from atvg_jax.models import create
 from tests.reference_weights import random_variables
 
@@ -62,6 +63,14 @@ def test_frames_are_those_of_one_program(with_lanes, calls):
     maker = _maker(True)
     assert maker.has_lanes
     _assert_same(_made(maker, *calls), _made(_maker(False), FRAMES))
+
+
+def test_products_of_bfloat16_too(with_lanes):
+    made = _made(_maker(True, HalfFrames), 24)
+    expected = _made(_maker(False, HalfFrames), 24)
+    difference = made.frames.astype(float) - expected.frames
+    assert np.square(difference).mean() < 255**2 / 10**4  # 40 dB
+    assert np.square(made.frames.astype(float) - _made(_maker(True), 24).frames).mean() > 0
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,15 @@ def test_a_model_directory_makes_the_same_frames(model, clip, aligned, speech, t
     np.testing.assert_array_equal(again.frames, clip.frames)
 
 
+def test_products_of_bfloat16_make_nearly_the_same_frames(model, clip, aligned, speech):
+    halved = TalkingFace(model, precision="bfloat16").synthesize(aligned, speech, 16000)
+    np.testing.assert_array_equal(halved.landmarks, clip.landmarks)
+    difference = halved.frames.astype(float) - clip.frames
+    assert 40 < 10 * np.log10(255**2 / np.square(difference).mean()) < 100
+    with pytest.raises(InputError, match="float32, bfloat16, not 'int8'"):
+        TalkingFace(model, precision="int8")
+
+
 def test_boost_of_the_basis_is_applied(model, talking_face, aligned, speech, clip):
     basis = dataclasses.replace(model.basis, boost=np.full(6, 2, np.float32))
     boosted = TalkingFace(dataclasses.replace(model, basis=basis))
