@@ -35,3 +35,13 @@ def test_its_lips_move_with_speech_and_rest_in_silence(face, portrait):
     # What moves in the frames is the mouth, not the forehead and the eyes.
     moved = spoken.frames.astype(float).std(axis=0).mean(axis=-1)
     assert moved[80:115, 40:90].mean() > 4 * moved[:64].mean()
+
+
+def test_products_of_bfloat16_make_frames_that_look_the_same(face, portrait):
+    speech = video.read_waveform(assets.speech_path())[: SECONDS * 16000]
+    exact = face.synthesize(portrait, speech, 16000)
+    halved = TalkingFace.load(precision="bfloat16").synthesize(portrait, speech, 16000)
+    np.testing.assert_allclose(halved.landmarks, exact.landmarks, atol=1e-6)
+    difference = halved.frames.astype(float) - exact.frames
+    assert 0 < np.square(difference).mean() < 255**2 / 10**6  # 60 dB
+    assert np.abs(difference).max() <= 3
