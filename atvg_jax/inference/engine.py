@@ -76,7 +76,9 @@ class Engine:
         if jax.default_backend() == "cpu":
             frames = (FastFrames if precision == "float32" else HalfFrames)(vg_net)
         else:  # the libraries' convolutions are faster than what spares multiplications
-            frames = PlainFrames(vg_net.clone(dtype=jnp.dtype(precision)))
+            # float32 leaves a network that was set to compute in another type as it is.
+            halved = precision == "bfloat16"
+            frames = PlainFrames(vg_net.clone(dtype=jnp.bfloat16) if halved else vg_net)
         self._vg_net = FrameMaker(frames, model.variables["vg_net"])
         self.whole = WHOLE_ON_LANES if self._vg_net.has_lanes else WHOLE
         self._at_variables = jax.device_put(model.variables["at_net"])

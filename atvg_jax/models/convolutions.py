@@ -6,7 +6,12 @@ import numpy as np
 from jax import lax
 
 from atvg_jax.models import winograd
-from atvg_jax.models.cpu_gradients import in_parts, tap_products, with_cpu_gradients
+from atvg_jax.models.cpu_gradients import (
+    in_parts,
+    in_parts_on_cpu,
+    tap_products,
+    with_cpu_gradients,
+)
 
 Array = jax.Array
 
@@ -32,11 +37,7 @@ def _halving_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array,
     return to_x, tap_products(padded, gradient).astype(kernel.dtype)
 
 
-def _halving_by_platform(x: Array, kernel: Array) -> Array:
-    return lax.platform_dependent(x, kernel, cpu=in_parts(_halving), default=_halving)
-
-
-_strided_conv = with_cpu_gradients(_halving_by_platform, _halving, _halving_gradients)
+_strided_conv = with_cpu_gradients(in_parts_on_cpu(_halving), _halving, _halving_gradients)
 
 
 def transposed_conv(x: Array, kernel: Array) -> Array:
@@ -59,8 +60,6 @@ def transposed_conv(x: Array, kernel: Array) -> Array:
 
 
 def _interleaved(x: Array, kernel: Array) -> Array:
-    n, h, w, _ = x.shape
-
     def taps(rows: slice, columns: slice) -> Array:
         weights = kernel[rows, columns]
         # One row or column of zeros beyond the end where an odd output looks one ahead.
@@ -70,10 +69,16 @@ def _interleaved(x: Array, kernel: Array) -> Array:
         )
 
     even, odd = slice(1, 2), slice(None, None, -2)  # kernel rows 1; 2 and 0
-    even_rows = jnp.stack([taps(even, even), taps(even, odd)], axis=3)
-    odd_rows = jnp.stack([taps(odd, even), taps(odd, odd)], axis=3)
+    return _woven(*(taps(rows, columns) for rows in (even, odd) for columns in (even, odd)))
+
+
+def _woven(even: Array, odd_column: Array, odd_row: Array, odd: Array) -> Array:
+    """Four maps (N, H, W, F), of places even and odd along rows and columns, as (N, 2H, 2W, F)."""
+    n, height, width, features = even.shape
+    even_rows = jnp.stack([even, odd_column], axis=3)
+    odd_rows = jnp.stack([odd_row, odd], axis=3)
     y = jnp.stack([even_rows, odd_rows], axis=2)  # (N, H, 2, W, 2, F)
-    return y.reshape(n, 2 * h, 2 * w, kernel.shape[-1])
+    return y.reshape(n, 2 * height, 2 * width, features)
 
 
 def _interleaved_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
@@ -95,12 +100,8 @@ def _halving_of_padded(x: Array, kernel: Array) -> Array:
     )
 
 
-def _interleaved_by_platform(x: Array, kernel: Array) -> Array:
-    return lax.platform_dependent(x, kernel, cpu=in_parts(_interleaved), default=_interleaved)
-
-
 _transposed_conv = with_cpu_gradients(
-    _interleaved_by_platform, _interleaved, _interleaved_gradients
+    in_parts_on_cpu(_interleaved), _interleaved, _interleaved_gradients
 )
 
 
@@ -174,9 +175,7 @@ def transposed_conv_by_products(x: Array, kernels: tuple[Array, Array, Array, Ar
         y = jnp.dot(patches, kernel, preferred_element_type=jnp.float32)
         return y.reshape(n, height, width, -1)
 
-    four = [made(places, kernel) for places, kernel in zip(seen, kernels, strict=True)]
-    rows = jnp.stack([jnp.stack(four[:2], axis=3), jnp.stack(four[2:], axis=3)], axis=2)
-    return rows.reshape(n, 2 * height, 2 * width, -1)
+    return _woven(*(made(places, kernel) for places, kernel in zip(seen, kernels, strict=True)))
 
 
 def side_by_side(kernel: Array) -> Array:

@@ -18,7 +18,8 @@ POSITIONS = 1024
 
 # XLA's library for the CPU runs a whole convolution with fewer output channels on one core.
 SHARED_FROM = 256
-# Into how many parts a batch is cut for those; two cores are kept busy by two.
+# Into how many parts a batch is cut for those. A second core is given work only where more than a
+# few operations are ready at once, so that two parts stay on one.
 PARTS = 8
 
 
@@ -36,6 +37,15 @@ def in_parts(conv: Conv) -> Conv:
         return jnp.concatenate([conv(part, kernel) for part in jnp.split(x, PARTS)])
 
     return parts
+
+
+def in_parts_on_cpu(conv: Conv) -> Conv:
+    """``in_parts`` where it is lowered for a CPU, the convolution itself elsewhere."""
+
+    def by_platform(x: Array, kernel: Array) -> Array:
+        return lax.platform_dependent(x, kernel, cpu=in_parts(conv), default=conv)
+
+    return by_platform
 
 
 def with_cpu_gradients(conv: Conv, definition: Conv, on_cpu: Gradients) -> Conv:

@@ -43,24 +43,24 @@ def tapped_conv(x: Array, taps: list[list[Array]]) -> Array:
     On an 8 x 8 map 44 of 144 products of ``dilated_conv`` are with zeros from beyond the edge; this
     leaves them out. Where products are cheap and calls are not, as on a GPU, it is the slower way.
     """
-    features = taps[0][0].shape[-1]
-    y = jnp.zeros((*x.shape[:3], features), x.dtype)
-    for (i, j), made, read in _tap_places(x.shape):
-        seen = x[:, *read]
-        product = seen.reshape(-1, x.shape[-1]) @ taps[i][j]
-        y = y.at[:, *made].add(product.reshape(*seen.shape[:3], features))
-    return y
+    return _by_taps(x, taps, _tap_places(x.shape))
 
 
 def tapped_conv_gradient(gradient: Array, turned: list[list[Array]]) -> Array:
     """The gradient to x of ``tapped_conv``: (N, H, W, F), 3 x 3 of (F, C) -> (N, H, W, C)."""
-    channels = turned[0][0].shape[-1]
-    x = jnp.zeros((*gradient.shape[:3], channels), gradient.dtype)
-    for (i, j), made, read in _tap_places(gradient.shape):
-        seen = gradient[:, *made]
-        product = seen.reshape(-1, gradient.shape[-1]) @ turned[i][j]
-        x = x.at[:, *read].add(product.reshape(*seen.shape[:3], channels))
-    return x
+    places = _tap_places(gradient.shape)
+    return _by_taps(gradient, turned, [(tap, read, made) for tap, made, read in places])
+
+
+def _by_taps(x: Array, taps: list[list[Array]], places: list[tuple[Any, Any, Any]]) -> Array:
+    """Sums over taps (i, j) what (N, H, W, C) at the last places makes at the ones before."""
+    features = taps[0][0].shape[-1]
+    y = jnp.zeros((*x.shape[:3], features), x.dtype)
+    for (i, j), made, read in places:
+        seen = x[:, *read]
+        product = seen.reshape(-1, x.shape[-1]) @ taps[i][j]
+        y = y.at[:, *made].add(product.reshape(*seen.shape[:3], features))
+    return y
 
 
 def _tap_places(shape: tuple[int, ...]) -> list[tuple[tuple[int, int], Any, Any]]:
