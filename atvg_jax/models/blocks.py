@@ -13,7 +13,7 @@ from jax import lax
 
 from atvg_jax.errors import InputError
 from atvg_jax.models import winograd
-from atvg_jax.models.convolutions import strided_conv, transposed_conv
+from atvg_jax.models.convolutions import same_conv, strided_conv, transposed_conv
 
 Array = jax.Array
 LSTMCarry = tuple[tuple[Array, Array], ...]
@@ -88,6 +88,15 @@ def _strided(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     return strided_conv(x, kernel)
 
 
+def _same(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """``same_conv`` likewise."""
+    return same_conv(x, kernel)
+
+
+# By kernel, stride and whether the caller leaves the padding to the layer.
+_TRAINED = {(3, 2, True): _strided, (3, 1, True): _same}
+
+
 class MapConv(nn.Module):
     """3 x 3 convolution without bias, stride 1, same padding: ``nn.Conv`` with faster gradients."""
 
@@ -134,7 +143,7 @@ class ConvBlock(nn.Module):
         if self.small_map:
             x = MapConv(self.features, self.width, self.dtype, name="conv")(x, train)
         else:
-            strided = (self.kernel, self.stride, self.pad) == (3, 2, True)
+            shape = (self.kernel, self.stride, self.pad)
             x = nn.Conv(
                 self.features,
                 (self.kernel, self.kernel),
@@ -143,7 +152,7 @@ class ConvBlock(nn.Module):
                 use_bias=self.bias,
                 kernel_init=weight_init(self.width),
                 dtype=self.dtype,
-                conv_general_dilated=_strided if train and strided else None,
+                conv_general_dilated=_TRAINED.get(shape) if train else None,
                 name="conv",
             )(x)
         if self.norm:

@@ -40,6 +40,34 @@ def _halving_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array,
 _strided_conv = with_cpu_gradients(in_parts_on_cpu(_halving), _halving, _halving_gradients)
 
 
+def same_conv(x: Array, kernel: Array) -> Array:
+    """3 x 3 convolution, stride 1, padding 1: (N, H, W, C), (3, 3, C, F) -> (N, H, W, F).
+
+    For training, and for maps of any size; for small maps of many channels see ``winograd``.
+    """
+    return _same_conv(x, kernel)
+
+
+def _same(x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _same_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+    """For x the convolution with the turned kernel, written out so that XLA's library runs it.
+
+    As XLA derives them both gradients take a way of its own that is several times slower.
+    """
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    to_kernel = tap_products(padded, gradient, stride=1)
+    return in_parts(_same)(gradient, turned), to_kernel.astype(kernel.dtype)
+
+
+_same_conv = with_cpu_gradients(in_parts_on_cpu(_same), _same, _same_gradients)
+
+
 def transposed_conv(x: Array, kernel: Array) -> Array:
     """3 x 3 transposed convolution, stride 2, padding 1, output padding 1: (H, W) -> (2H, 2W).
 

@@ -74,8 +74,8 @@ def with_cpu_gradients(conv: Conv, definition: Conv, on_cpu: Gradients) -> Conv:
     return wrapped
 
 
-def tap_products(padded: Array, x: Array) -> Array:
-    """What each tap of a 3 x 3 kernel, stride 2, saw times what it made, summed over positions.
+def tap_products(padded: Array, x: Array, stride: int = 2) -> Array:
+    """What each tap of a 3 x 3 kernel saw times what it made, summed over positions.
 
     That is the gradient to the kernel of a convolution (what it saw is its padded input, x the
     gradient of what it made) and, with the two exchanged, of a transposed one. The patches are laid
@@ -83,8 +83,9 @@ def tap_products(padded: Array, x: Array) -> Array:
     takes two to three times the processor time.
 
     Args:
-        padded: (N, at least 2H + 1, at least 2W + 1, C).
+        padded: (N, at least stride (H - 1) + 3, at least stride (W - 1) + 3, C).
         x: (N, H, W, F).
+        stride: of the convolution.
 
     Returns:
         (3, 3, C, F), summed in float32 at least.
@@ -98,7 +99,11 @@ def tap_products(padded: Array, x: Array) -> Array:
 
     def taps(maps: Array) -> Array:
         seen = [
-            maps[:, i : i + 2 * height : 2, j : j + 2 * width : 2]
+            maps[
+                :,
+                i : i + stride * (height - 1) + 1 : stride,
+                j : j + stride * (width - 1) + 1 : stride,
+            ]
             for i in range(3)
             for j in range(3)
         ]

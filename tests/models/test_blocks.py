@@ -81,24 +81,38 @@ def test_transposed_conv_has_the_gradients_of_its_definition(transposed_inputs):
         np.testing.assert_allclose(made, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 12, 5), (2, 64, 64, 2), (1, 7, 5, 3)])
-def test_strided_conv_and_its_gradients_are_those_of_pytorch(shape):
+@pytest.mark.parametrize(("conv", "stride"), [("same_conv", 1), ("strided_conv", 2)])
+@pytest.mark.parametrize("shape", [(3, 8, 12, 5), (2, 64, 64, 2), (1, 7, 5, 3), (16, 28, 12, 1)])
+def test_conv_and_its_gradients_are_those_of_pytorch(shape, conv, stride):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(3)
     x = rng.standard_normal(shape).astype(np.float32)
     kernel = rng.standard_normal((3, 3, shape[-1], 4)).astype(np.float32)
-    made, pull = jax.vjp(convolutions.strided_conv, x, kernel)
+    made, pull = jax.vjp(getattr(convolutions, conv), x, kernel)
     gradient = rng.standard_normal(made.shape).astype(np.float32)
     inputs = [
         torch.tensor(np.moveaxis(x, -1, 1).copy(), requires_grad=True),
         torch.tensor(kernel.transpose(3, 2, 0, 1).copy(), requires_grad=True),
     ]
-    expected = torch.nn.functional.conv2d(*inputs, stride=2, padding=1)
+    expected = torch.nn.functional.conv2d(*inputs, stride=stride, padding=1)
     np.testing.assert_allclose(made, expected.detach().numpy().transpose(0, 2, 3, 1), atol=1e-4)
     expected.backward(torch.tensor(np.moveaxis(gradient, -1, 1).copy()))
     to_x, to_kernel = pull(gradient)
     np.testing.assert_allclose(to_x, inputs[0].grad.numpy().transpose(0, 2, 3, 1), atol=1e-4)
     np.testing.assert_allclose(to_kernel, inputs[1].grad.numpy().transpose(2, 3, 1, 0), atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(8, 26, 5, 3), (3, 28, 12, 1)])
+def test_same_conv_has_the_gradients_of_its_definition(shape):
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(shape).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, shape[-1], 6)).astype(np.float32)
+    made, pull = jax.vjp(convolutions.same_conv, x, kernel)
+    expected, expected_pull = jax.vjp(convolutions._same, x, kernel)
+    np.testing.assert_allclose(made, expected, atol=1e-5)
+    gradient = rng.standard_normal(made.shape).astype(np.float32)
+    for ours, theirs in zip(pull(gradient), expected_pull(gradient), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
 def test_transposed_convolution_in_other_forms_is_the_same(transposed_inputs):
