@@ -24,6 +24,7 @@ from atvg_jax.features.audio import ROWS_PER_FRAME, WINDOW_ROWS, windows_from_mf
 Batch = dict[str, np.ndarray]
 
 NETWORKS = ("at_net", "vg_net")
+EXAMPLES = ("before", "any")
 # LRW clips have 29 frames with the word in the middle; the published AT-net takes the example frame
 # from frames 3..7, which leaves 3 frames before it and 5 after the 16 that follow. Longer clips
 # keep these margins, shorter ones cannot.
@@ -37,18 +38,36 @@ class Windows:
     """What is cut out of a clip.
 
     Attributes:
-        network: "at_net" (MFCC windows and landmarks, the example frame directly before them) or
-            "vg_net" (pictures and landmarks, the example frame anywhere in the clip).
+        network: "at_net" (MFCC windows and landmarks) or "vg_net" (pictures and landmarks, the
+            example frame anywhere in the clip).
         frames: T, frames of one window.
+        example: AT-net's example frame: "before", directly before the window, as published; or
+            "any", anywhere in the clip, as VG-net's is. From the frame before, the network also
+            learns how far the mouth is open when the window starts, which no portrait will tell it.
+
+    Raises:
+        InputError: there is no such network or example.
     """
 
     network: str
     frames: int = 16
+    example: str = "before"
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise InputError(f"no network is called {self.network!r}; use one of {NETWORKS}")
+        if self.example not in EXAMPLES:
+            raise InputError(f"config.example={self.example!r}: choose {', '.join(EXAMPLES)}")
+
+    @property
+    def follows(self) -> bool:
+        """Whether the window directly follows its example frame."""
+        return self.network == "at_net" and self.example == "before"
 
     @property
     def shortest(self) -> int:
         """Frames that a clip must have."""
-        return self.frames + (self.network == "at_net")
+        return self.frames + self.follows
 
     def count(self, clip_frames: np.ndarray) -> np.ndarray:
         """How many windows an epoch takes from clips of these lengths; 0 for too short ones."""
@@ -63,20 +82,23 @@ class Windows:
         starts within the given one, so that an epoch's windows spread over the clip while any one
         of them may start anywhere.
         """
-        if self.network == "at_net":
+        if self.follows:
             low, high = _MARGIN_BEFORE + 1, clip_frames - self.frames - _MARGIN_AFTER
             if high < low:
                 low, high = 1, clip_frames - self.frames
         else:
             low, high = 0, clip_frames - self.frames
         start = low + int((part + rng.random()) / parts * (high - low + 1))
-        return start, start - 1 if self.network == "at_net" else int(rng.integers(clip_frames))
+        return start, start - 1 if self.follows else int(rng.integers(clip_frames))
 
     def place_evenly(self, clip_frames: int, part: int, parts: int) -> tuple[int, int]:
-        """The same without chance, for evaluation: windows evenly spread, VG's example frame 0."""
+        """The same without chance, for evaluation: windows evenly spread.
+
+        The example is the frame before the window, or else the clip's first.
+        """
         low, high = self.shortest - self.frames, clip_frames - self.frames
         start = round(low + (high - low) * (part + 0.5) / parts)
-        return start, start - 1 if self.network == "at_net" else 0
+        return start, start - 1 if self.follows else 0
 
 
 def cut(
@@ -141,8 +163,6 @@ class ClipWindows:
     """
 
     def __init__(self, data_dir: str, split: str, windows: Windows, balance: float = 0.0):
-        if windows.network not in NETWORKS:
-            raise InputError(f"no network is called {windows.network!r}; use one of {NETWORKS}")
         self.windows = windows
         self.records = ClipRecords(schema.data_files(data_dir, split))
         counts = windows.count(self.records.frames)

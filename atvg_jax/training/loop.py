@@ -69,7 +69,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: Path | str) -> Result
     reading = Reading(
         config["read_threads"], config["read_ahead"], jax.process_index(), jax.process_count()
     )
-    windows = Windows(config["network"], config["frames"])
+    windows = Windows(config["network"], config["frames"], config.get("example", "before"))
     source = ClipWindows(config["data"], "train", windows, config["balance"])
     held_out = _held_out(config, windows)
     basis = _basis(Path(config["data"]), workdir)

@@ -106,6 +106,26 @@ def test_at_windows_of_lrw_clips_are_placed_as_published():
     assert all(start == example + 1 for start, example in places)
 
 
+def test_an_example_from_anywhere_in_the_clip():
+    anywhere = Windows("at_net", example="any")
+    rng = np.random.default_rng(2)
+    places = [anywhere.place(29, 0, 1, rng) for _ in range(600)]
+    assert {start for start, _ in places} == set(range(29 - 16 + 1))
+    assert {example for _, example in places} == set(range(29))
+    # Held-out windows begin with the clip's first frame, as a clip that is synthesized does.
+    assert [anywhere.place_evenly(48, part, 3)[1] for part in range(3)] == [0, 0, 0]
+    # No frame is needed before the window.
+    assert anywhere.count(np.asarray([15, 16, 17])).tolist() == [0, 1, 1]
+    assert AT.count(np.asarray([15, 16, 17])).tolist() == [0, 0, 1]
+
+
+def test_windows_of_an_unknown_kind_are_refused():
+    with pytest.raises(InputError, match="no network is called 'ta_net'"):
+        Windows("ta_net")
+    with pytest.raises(InputError, match=r"config\.example='after'"):
+        Windows("at_net", example="after")
+
+
 @pytest.mark.parametrize("frames", [17, 18, 24, 25, 29, 75, 400])
 @pytest.mark.parametrize("windows", [AT, VG])
 def test_windows_lie_within_their_clip_and_together_cover_it(windows, frames):
