@@ -4,7 +4,9 @@ import argparse
 import dataclasses
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from atvg_jax import command_line
 
@@ -23,7 +25,14 @@ def parser() -> command_line.Parser:
         "python -m atvg_jax.export --at=runs/at --vg=runs/vg --out=runs/model\n"
         "  python -m atvg_jax.export --model=runs/model --format=onnx --out=runs/onnx",
     )
-    flags.add_argument("--at", type=Path, metavar="RUN", help="folder of an AT-net run")
+    flags.add_argument(
+        "--at",
+        type=Path,
+        action="append",
+        metavar="RUN",
+        help="folder of an AT-net run; given several times, the mean of these is taken, as one "
+        "wider network",
+    )
     flags.add_argument("--vg", type=Path, metavar="RUN", help="folder of a VG-net run")
     flags.add_argument(
         "--model", type=Path, metavar="DIR", help="model directory to make artifacts of"
@@ -93,9 +102,14 @@ def _join(arguments: argparse.Namespace) -> str:
         basis = model.basis.boosted(arguments.boost)
         model = dataclasses.replace(model, basis=basis)
     model_directory.write(arguments.out, model, arguments.weights)
-    steps = ", ".join(f"{slot} at step {record['step']}" for slot, record in model.training.items())
+    steps = ", ".join(f"{slot} at step {_steps(record)}" for slot, record in model.training.items())
     size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 1e6
     return f"{steps}, {size:.1f} MB"
+
+
+def _steps(record: Mapping[str, Any]) -> str:
+    """The step that a network's weights are of, or the steps of those whose mean it is."""
+    return " and ".join(str(one["step"]) for one in record.get("mean_of", [record]))
 
 
 def _make_artifacts(arguments: argparse.Namespace) -> str:

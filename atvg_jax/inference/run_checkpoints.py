@@ -10,6 +10,7 @@ is imported here, and optimizer states are not read.
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,30 +70,59 @@ def read_run(path: str | os.PathLike[str], slot: str, best: bool = False) -> Run
 
 
 def join(
-    at_run: str | os.PathLike[str], vg_run: str | os.PathLike[str], best: bool = False
+    at_run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    vg_run: str | os.PathLike[str],
+    best: bool = False,
 ) -> model_directory.Model:
     """Puts a run of each network together into one model.
 
     Args:
-        at_run: folder of an AT-net run.
+        at_run: folder of an AT-net run; or several, whose mean is taken (``models.ensemble``).
         vg_run: folder of a VG-net run.
         best: take of each the checkpoint that did best on held-out clips, not the latest.
 
     Raises:
-        InputError: a run cannot be read, or they were trained with different landmark bases.
+        InputError: a run cannot be read, they were trained with different landmark bases, or
+            several of AT-net are of different networks.
     """
-    at, vg = read_run(at_run, "at_net", best), read_run(vg_run, "vg_net", best)
-    if not _same_arrays(at.basis_file, vg.basis_file):
-        raise InputError(
-            f"the landmark bases of the two runs differ ({at.basis_file} and {vg.basis_file}): "
-            "train both networks on the same data set"
-        )
+    at_runs = [at_run] if isinstance(at_run, str | os.PathLike) else at_run
+    several = [read_run(path, "at_net", best) for path in at_runs]
+    vg = read_run(vg_run, "vg_net", best)
+    for one in several:
+        if not _same_arrays(one.basis_file, vg.basis_file):
+            raise InputError(
+                "the landmark bases of the two runs differ "
+                f"({one.basis_file} and {vg.basis_file}): train both networks on the same data set"
+            )
+    at = _mean(several) if len(several) > 1 else several[0]
     return model_directory.Model(
         networks={"at_net": at.network, "vg_net": vg.network},
         variables={"at_net": at.variables, "vg_net": vg.variables},
         basis=model_directory.read_basis(at.basis_file),
         training={"at_net": at.record, "vg_net": vg.record},
     )
+
+
+def _mean(runs: Sequence[Run]) -> Run:
+    """Several AT-net runs as one of a wider network that gives their mean."""
+    from atvg_jax.models import ensemble
+
+    first = runs[0].network
+    settings = dict(first.settings)
+    for run in runs:
+        if run.network != first or first.name != "at_net":
+            raise InputError(
+                f"{runs[0].basis_file.parent} and {run.basis_file.parent}: a mean takes runs of "
+                "at_net with the same settings of the network"
+            )
+    width = float(settings.get("width", 1.0))
+    try:
+        variables = ensemble.as_one([run.variables for run in runs], width)
+    except ValueError as error:
+        raise InputError(f"no mean of these runs can be made: {error}") from error
+    network = model_directory.NetworkConfig(first.name, {**settings, "width": len(runs) * width})
+    record = {"mean_of": [run.record for run in runs]}
+    return Run(network, variables, runs[0].basis_file, record)
 
 
 def _read_config(path: Path) -> tuple[str, dict[str, Any], str]:

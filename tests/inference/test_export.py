@@ -67,6 +67,36 @@ def test_latest_step_and_averages(model, runs):
     assert "/home/me" not in json.dumps(record)
 
 
+def test_several_runs_of_at_net_become_one_network_that_gives_their_mean(model, runs):
+    shutil.copytree(runs / "at", runs / "other")
+    shutil.rmtree(runs / "other" / "checkpoints" / "5")  # leaves step 2
+    joined = run_checkpoints.join([runs / "at", runs / "other"], runs / "vg")
+    settings = model.networks["at_net"].settings
+    assert joined.networks["at_net"].settings == {**settings, "width": 2 * settings["width"]}
+    assert [one["step"] for one in joined.training["at_net"]["mean_of"]] == [5, 2]
+    rng = np.random.default_rng(0)
+    example = rng.normal(0, 1, (1, 6)).astype(np.float32)
+    mfcc = rng.normal(0, 10, (1, 5, 28, 12)).astype(np.float32)
+    network = model.networks["at_net"].create()
+    said = [
+        network.apply(
+            jax.tree.map(lambda leaf, f=f: leaf * f, model.variables["at_net"]), example, mfcc
+        )
+        for f in (5, 2)
+    ]
+    made = joined.networks["at_net"].create().apply(joined.variables["at_net"], example, mfcc)
+    np.testing.assert_allclose(made, np.mean(said, axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_mean_takes_networks_that_are_alike(runs):
+    shutil.copytree(runs / "at", runs / "other")
+    content = json.loads((runs / "other" / "config.json").read_text())
+    content["config"]["model"]["dropout_rate"] = 0.1
+    (runs / "other" / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="a mean takes runs of at_net with the same settings"):
+        run_checkpoints.join([runs / "at", runs / "other"], runs / "vg")
+
+
 def test_the_best_checkpoint_on_request(model, runs):
     for name, network in (("at", "at_net"), ("vg", "vg_net")):
         for step, score in ((2, 0.25), (5, 0.5)):
@@ -104,6 +134,15 @@ def test_command_line(runs, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert said.startswith(f"wrote {out}: at_net at step 5, vg_net at step 5")
     assert model_directory.read(out).training["vg_net"]["averaged"]
+
+
+def test_command_line_with_several_runs_of_at_net(runs, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "model"
+    at = f"--at={runs / 'at'}"
+    monkeypatch.setattr(sys, "argv", ["export", at, at, f"--vg={runs / 'vg'}", f"--out={out}"])
+    export.main()
+    assert "at_net at step 5 and 5, vg_net at step 5" in capsys.readouterr().out
+    assert len(model_directory.read(out).training["at_net"]["mean_of"]) == 2
 
 
 def test_boost_is_in_the_model(runs, tmp_path, capsys, monkeypatch):
