@@ -6,7 +6,7 @@ The base is the published network and training: 30.07 M parameters, batch 16, 16
 Adam 2e-4 (0.5, 0.999), mean squared error of 6 landmark components. DATA is what
 ``data_prep.build`` made.
 
-After a colon, separated by commas: ``compact`` (a quarter of the width, 2.3 M parameters),
+After a colon, separated by commas: ``compact`` (a quarter of the width, 1.9 M parameters),
 ``single`` (AT-single: one window of sound, no recurrence, no portrait), ``smoke`` (ten steps of a
 tiny network). Any key may be set by itself: ``--config.steps=2000``.
 
