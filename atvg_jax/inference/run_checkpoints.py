@@ -108,19 +108,20 @@ def _mean(runs: Sequence[Run]) -> Run:
     from atvg_jax.models import ensemble
 
     first = runs[0].network
-    settings = dict(first.settings)
     for run in runs:
         if run.network != first or first.name != "at_net":
             raise InputError(
                 f"{runs[0].basis_file.parent} and {run.basis_file.parent}: a mean takes runs of "
                 "at_net with the same settings of the network"
             )
-    width = float(settings.get("width", 1.0))
+    width = first.create().width
     try:
         variables = ensemble.as_one([run.variables for run in runs], width)
     except ValueError as error:
         raise InputError(f"no mean of these runs can be made: {error}") from error
-    network = model_directory.NetworkConfig(first.name, {**settings, "width": len(runs) * width})
+    network = model_directory.NetworkConfig(
+        first.name, {**first.settings, "width": len(runs) * width}
+    )
     record = {"mean_of": [run.record for run in runs]}
     return Run(network, variables, runs[0].basis_file, record)
 

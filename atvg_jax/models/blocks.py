@@ -83,18 +83,13 @@ def batch_norm(dtype: Any, name: str | None = None) -> nn.BatchNorm:
     )
 
 
-def _strided(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """``strided_conv`` in the place of ``lax.conv_general_dilated``, whose settings it knows."""
-    return strided_conv(x, kernel)
-
-
-def _same(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """``same_conv`` likewise."""
-    return same_conv(x, kernel)
+def _as_dilated(conv: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+    """``conv`` in the place of ``lax.conv_general_dilated``, whose settings it knows."""
+    return lambda x, kernel, *_, **__: conv(x, kernel)
 
 
 # By kernel, stride and whether the caller leaves the padding to the layer.
-_TRAINED = {(3, 2, True): _strided, (3, 1, True): _same}
+_TRAINED = {(3, 2, True): _as_dilated(strided_conv), (3, 1, True): _as_dilated(same_conv)}
 
 
 class MapConv(nn.Module):

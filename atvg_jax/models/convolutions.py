@@ -48,12 +48,6 @@ def same_conv(x: Array, kernel: Array) -> Array:
     return _same_conv(x, kernel)
 
 
-def _same(x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
 def _same_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
     """For x the convolution with the turned kernel, written out so that XLA's library runs it.
 
@@ -62,10 +56,10 @@ def _same_gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Ar
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     to_kernel = tap_products(padded, gradient, stride=1)
-    return in_parts(_same)(gradient, turned), to_kernel.astype(kernel.dtype)
+    return in_parts(winograd.direct)(gradient, turned), to_kernel.astype(kernel.dtype)
 
 
-_same_conv = with_cpu_gradients(in_parts_on_cpu(_same), _same, _same_gradients)
+_same_conv = with_cpu_gradients(in_parts_on_cpu(winograd.direct), winograd.direct, _same_gradients)
 
 
 def transposed_conv(x: Array, kernel: Array) -> Array:

@@ -20,6 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 
 _GATES = 4  # of an LSTM, one after the other in the last axis of its kernels
 _POOLED = 12 * 2  # places of the audio encoder's last map, before its channels when it is flattened
+_CHANNELS = (64, 128, 256, 512, 2048)  # that AT-net's layers have at width 1
 _LANDMARK, _AUDIO = 512, 256  # features of a frame at width 1, in this order the LSTM's input
 
 
@@ -40,7 +41,7 @@ def as_one(members: Sequence[Variables], width: float) -> dict[str, Any]:
     count = len(members)
     if count < 1:
         raise ValueError("a mean takes at least one network")
-    for channels in (_AUDIO, 2 * _AUDIO, 8 * _AUDIO, _AUDIO // 4):
+    for channels in _CHANNELS:
         if blocks.scaled(channels, count * width) != count * blocks.scaled(channels, width):
             raise ValueError(f"{count} networks of width {width} are none of width {count * width}")
     return _joined(members, (), width)

@@ -56,3 +56,6 @@ def test_members_must_be_alike_and_there():
     # 64 / 96 rounds to 1 channel, 3 * 64 / 96 to 2.
     with pytest.raises(ValueError, match="are none of width"):
         ensemble.as_one([narrow] * 3, 1 / 96)
+    # Of all layers only those of 128 do not add up: 1.5 rounds to 2 channels, 3 to 3.
+    with pytest.raises(ValueError, match="are none of width"):
+        ensemble.as_one([narrow] * 2, 3 / 256)
