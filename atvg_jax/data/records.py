@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -98,9 +98,10 @@ class ClipRecords:
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # Bound early: at the very end of a program modules are emptied before this is called.
         for file in self.__dict__.get("_files", {}).values():
-            os.close(file)
+            close(file)
 
 
 def _index(path: str) -> np.ndarray:
