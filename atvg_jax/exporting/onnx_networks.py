@@ -6,6 +6,7 @@ import numpy as np
 
 from atvg_jax.exporting.onnx_layers import Graph, folded, whole_model
 from atvg_jax.exporting.pieces import COORDINATES, POINTS, Piece
+from atvg_jax.features import lips
 from atvg_jax.features.faces import CROP_SIZE
 from atvg_jax.features.landmarks import LANDMARK_SCALE
 from atvg_jax.inference.model_directory import Model
@@ -127,7 +128,20 @@ class _Networks:
         directions = (self._basis.components * self._basis.boost).T / LANDMARK_SCALE
         values = graph.add("MatMul", components, graph.constant(directions))
         values = graph.add("Add", values, graph.constant(self._basis.mean / LANDMARK_SCALE))
-        return graph.with_time(values, sizes, POINTS, 2), packed
+        return graph.with_time(self._lips_apart(values), sizes, POINTS, 2), packed
+
+    def _lips_apart(self, values: str) -> str:
+        """Landmarks (..., 136) with crossed lips closed, see ``features.lips``."""
+        if not lips.closes(self._basis):
+            return values
+        graph, zero = self._graph, self._graph.constant(0)
+        partner, upper, lower = lips.heights()
+        facing = graph.add("Gather", values, graph.integers(*partner.tolist()), axis=-1)
+        to_middle = graph.add("Mul", graph.add("Sub", facing, values), graph.constant(0.5))
+        for clip, which in (("Min", upper), ("Max", lower)):
+            shift = graph.add("Mul", graph.add(clip, to_middle, zero), graph.constant(which))
+            values = graph.add("Add", values, shift)
+        return values
 
     def _heard(self, x: str) -> str:
         """Windows (N, 1, 28, 12) -> (N, 256 width)."""

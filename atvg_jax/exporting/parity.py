@@ -17,7 +17,7 @@ from atvg_jax import assets
 from atvg_jax.errors import InputError
 from atvg_jax.exporting import fresh_process
 from atvg_jax.exporting.pieces import Piece
-from atvg_jax.features import audio, faces, images, landmarks, video
+from atvg_jax.features import audio, faces, images, landmarks, lips, video
 from atvg_jax.inference.model_directory import Model
 
 TOLERANCE = 1e-4  # largest difference of any number, in float32
@@ -71,7 +71,7 @@ def expected(model: Model, given: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         heard = (components,) if model.networks["at_net"].name == "at_net" else ()
         spoken = jax.jit(at_net.apply)(variables["at_net"], *heard, given["mfcc"])
-        values = basis.decode(np.asarray(spoken) * basis.boost)
+        values = lips.apart(basis.decode(np.asarray(spoken) * basis.boost), basis)
         seen = jax.jit(vg_net.apply)(variables["vg_net"], given["image"], values, example)
     made = {
         "landmarks": landmarks.from_model(values),

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from atvg_jax.features import audio
+from atvg_jax.features import audio, lips
 from atvg_jax.features.faces import CROP_SIZE
 from atvg_jax.features.landmarks import COMPONENTS, LANDMARK_SCALE
 from atvg_jax.inference.model_directory import Model, NetworkConfig
@@ -116,7 +116,7 @@ def pieces(model: Model, dtype: str = "float32") -> dict[str, Piece]:
                 weights["at_net"], inputs["components"], inputs["mfcc"], state, method="steps"
             )
         values = (components * basis["boost"]) @ basis["components"].T + basis["mean"]
-        return from_model(values), state
+        return from_model(lips.apart(values, model.basis)), state
 
     def show(weights: Any, inputs: Arrays, shapes: Array, state: Any) -> tuple[Arrays, Any]:
         """Landmarks (b, t, 68, 2) to frames and VG-net's state."""

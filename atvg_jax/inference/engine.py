@@ -8,7 +8,7 @@ import numpy as np
 
 from atvg_jax import compiler
 from atvg_jax.errors import InputError
-from atvg_jax.features import audio, landmarks
+from atvg_jax.features import audio, landmarks, lips
 from atvg_jax.inference.fast_frames import FastFrames
 from atvg_jax.inference.frame_maker import FrameMaker, PlainFrames
 from atvg_jax.inference.half_frames import HalfFrames
@@ -201,4 +201,5 @@ class Engine:
             components, carry = self._at_net.apply(
                 variables, example, windows, carry, method="steps"
             )
-        return (components * self._boost) @ self._directions + self._mean, carry
+        values = (components * self._boost) @ self._directions + self._mean
+        return lips.apart(values, self.basis), carry
