@@ -37,6 +37,15 @@ def test_its_lips_move_with_speech_and_rest_in_silence(face, portrait):
     assert moved[80:115, 40:90].mean() > 4 * moved[:64].mean()
 
 
+def test_its_lips_close_and_do_not_cross(face, portrait):
+    speech = video.read_waveform(assets.speech_path())
+    moments = face.moments(portrait, [speech], 16000, landmarks_only=True, live=False)
+    upper, lower = 62, 66
+    heights = [moment.landmarks[lower, 1] - moment.landmarks[upper, 1] for moment in moments]
+    assert min(heights) == pytest.approx(0, abs=1e-5)  # shut, to the rounding of float32
+    assert max(heights) > 0.02
+
+
 def test_products_of_bfloat16_make_frames_that_look_the_same(face, portrait):
     speech = video.read_waveform(assets.speech_path())[: SECONDS * 16000]
     exact = face.synthesize(portrait, speech, 16000)
