@@ -134,14 +134,12 @@ class _Networks:
         """Landmarks (..., 136) with crossed lips closed, see ``features.lips``."""
         if not lips.closes(self._basis):
             return values
-        graph, zero = self._graph, self._graph.constant(0)
-        partner, upper, lower = lips.heights()
-        facing = graph.add("Gather", values, graph.integers(*partner.tolist()), axis=-1)
-        to_middle = graph.add("Mul", graph.add("Sub", facing, values), graph.constant(0.5))
-        for clip, which in (("Min", upper), ("Max", lower)):
-            shift = graph.add("Mul", graph.add(clip, to_middle, zero), graph.constant(which))
-            values = graph.add("Add", values, shift)
-        return values
+        graph = self._graph
+        partner, side = lips.facing()
+        faced = graph.add("Gather", values, graph.integers(*partner.tolist()), axis=-1)
+        to_middle = graph.add("Mul", graph.add("Sub", faced, values), graph.constant(side / 2))
+        shift = graph.add("Min", to_middle, graph.constant(0))
+        return graph.add("Add", values, graph.add("Mul", shift, graph.constant(side)))
 
     def _heard(self, x: str) -> str:
         """Windows (N, 1, 28, 12) -> (N, 256 width)."""

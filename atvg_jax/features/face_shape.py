@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 POINTS = 68
 
 # Inner lips: three pairs above and below the opening.
-_UPPER_LIP, _LOWER_LIP = (61, 62, 63), (67, 66, 65)
+UPPER_LIP, LOWER_LIP = (61, 62, 63), (67, 66, 65)
 # Nose bridge and tip, nostrils, eye corners: what speech, blinks and brows leave in place.
 STABLE_POINTS = (27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45)
 
@@ -84,8 +84,8 @@ def mirrored(shapes: Array) -> Array:
 
 def inner_lip_gap(shapes: Array) -> Array:
     """(...) height of the gap between the inner lips of upright shapes; below 0 if they overlap."""
-    upper = shapes[..., _UPPER_LIP, 1].mean(axis=-1)
-    lower = shapes[..., _LOWER_LIP, 1].mean(axis=-1)
+    upper = shapes[..., UPPER_LIP, 1].mean(axis=-1)
+    lower = shapes[..., LOWER_LIP, 1].mean(axis=-1)
     return lower - upper
 
 

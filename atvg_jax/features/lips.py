@@ -2,8 +2,8 @@
 
 AT-net's landmarks are a sum of six components, which is blind to where one lip ends and the other
 begins: boosted, the upper lip of a closed mouth comes to lie below the lower one (in 9 % of the
-frames that the bundled model hears with a boost of 1.3), and a mouth that should be shut reads, and
-is drawn, as open. Such lips are put together in their middle. Not in the paper.
+validation people's frames by the bundled model), and a mouth that should be shut reads as open.
+Such lips are put together in their middle. Not in the paper.
 """
 
 from typing import Any, NamedTuple
@@ -11,34 +11,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from atvg_jax.features.face_shape import LOWER_LIP, UPPER_LIP
 from atvg_jax.features.landmarks import COORDINATES, FloatArray, LandmarkBasis
 
-INNER_LIP_PAIRS = ((61, 67), (62, 66), (63, 65))  # upper and lower, iBUG numbering
 
-
-class Heights(NamedTuple):
-    """How a point's height is bound by that of another.
+class Facing(NamedTuple):
+    """Which height of the other lip bounds that of each inner point of a lip.
 
     Attributes:
-        partner: (136,) which number of the landmarks each one faces; most face themselves.
-        upper: (136,) 1 for the heights of upper inner lips, 0 elsewhere.
-        lower: (136,) 1 for those of lower ones.
+        partner: (136,) number of the coordinate that each one faces; most face themselves.
+        side: (136,) 1 for the heights of the upper lip, -1 for those of the lower, 0 elsewhere.
     """
 
     partner: npt.NDArray[np.int64]
-    upper: FloatArray
-    lower: FloatArray
+    side: FloatArray
 
 
-def heights() -> Heights:
+def facing() -> Facing:
     """Of the three pairs of inner lips."""
-    partner = np.arange(COORDINATES)
-    upper, lower = np.zeros((2, COORDINATES), np.float32)
-    for pair in INNER_LIP_PAIRS:
-        above, below = (2 * point + 1 for point in pair)
-        partner[[above, below]] = below, above
-        upper[above] = lower[below] = 1
-    return Heights(partner, upper, lower)
+    partner, side = np.arange(COORDINATES), np.zeros(COORDINATES, np.float32)
+    upper, lower = (2 * np.asarray(points) + 1 for points in (UPPER_LIP, LOWER_LIP))
+    partner[upper], partner[lower] = lower, upper
+    side[upper], side[lower] = 1, -1
+    return Facing(partner, side)
 
 
 def apart(values: Any, basis: LandmarkBasis) -> Any:
@@ -54,9 +49,10 @@ def apart(values: Any, basis: LandmarkBasis) -> Any:
     """
     if not closes(basis):
         return values
-    partner, upper, lower = heights()
+    partner, side = facing()
     to_middle = (values[..., partner] - values) / 2
-    return values + to_middle.clip(max=0) * upper + to_middle.clip(min=0) * lower
+    # y points down: the upper lip may move up alone, the lower one down alone.
+    return values + (to_middle * side).clip(max=0) * side
 
 
 def closes(basis: LandmarkBasis) -> bool:
