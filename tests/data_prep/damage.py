@@ -12,7 +12,7 @@ import numpy as np
 
 from atvg_jax.features import images
 
-from ..features.test_video import write_file
+from ..features.media_files import write_file
 from .conftest import head, sound
 
 FRAMES = 30

@@ -12,7 +12,7 @@ from atvg_jax.features.landmarks import LandmarkNormaliser
 from data_prep.corpora.clip import Clip, Word
 from data_prep.prepare import Prepared, PrepareSettings, Reject, jitter, mfcc_rows, prepare
 
-from ..features.test_video import write_file
+from ..features.media_files import write_file
 from .conftest import head, sound, talk
 
 
