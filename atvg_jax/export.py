@@ -6,9 +6,13 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atvg_jax import command_line
+from atvg_jax.errors import InputError
+
+if TYPE_CHECKING:  # jax and the networks are only imported where they are needed
+    from atvg_jax.inference import model_directory
 
 FORMATS = ("checkpoint", "stablehlo", "savedmodel", "onnx")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
@@ -67,6 +71,13 @@ def parser() -> command_line.Parser:
         help="what synthesis multiplies AT-net's six components by, one number or six; a network "
         "trained on little data moves too little (the basis's own)",
     )
+    flags.add_argument(
+        "--vg_gain",
+        type=float,
+        metavar="X",
+        help="how much further VG-net moves a face than it learned to, as a factor; one trained on "
+        "little data moves it too little (1)",
+    )
     return flags
 
 
@@ -83,7 +94,7 @@ def main() -> None:
     wanted = ("model",) if artifacts else ("at", "vg")
     if missing := [f"--{name}" for name in wanted if getattr(arguments, name) is None]:
         flags.error(f"--format={arguments.format} takes {' and '.join(missing)}")
-    ignored = ("at", "vg", "boost") if artifacts else ("model",)
+    ignored = ("at", "vg", "boost", "vg_gain") if artifacts else ("model",)
     if extra := [f"--{name}" for name in ignored if getattr(arguments, name) is not None]:
         flags.error(f"--format={arguments.format} does not take {' or '.join(extra)}")
     made = _make_artifacts(arguments) if artifacts else _join(arguments)
@@ -101,10 +112,28 @@ def _join(arguments: argparse.Namespace) -> str:
     if arguments.boost is not None:
         basis = model.basis.boosted(arguments.boost)
         model = dataclasses.replace(model, basis=basis)
+    if arguments.vg_gain is not None:
+        model = _with_gain(model, arguments.vg_gain)
     model_directory.write(arguments.out, model, arguments.weights)
     steps = ", ".join(f"{slot} at step {_steps(record)}" for slot, record in model.training.items())
     size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 1e6
     return f"{steps}, {size:.1f} MB"
+
+
+def _with_gain(model: "model_directory.Model", gain: float) -> "model_directory.Model":
+    """The model with VG-net's movements multiplied; its record says by how much."""
+    from atvg_jax.models.gain import with_landmark_gain
+
+    vg_net = model.variables["vg_net"]
+    try:
+        params = with_landmark_gain(vg_net["params"], model.basis.mean, gain)
+    except ValueError as error:
+        raise InputError(f"--vg_gain: {error}") from error
+    return dataclasses.replace(
+        model,
+        variables={**model.variables, "vg_net": {**vg_net, "params": params}},
+        training={**model.training, "vg_net": {**model.training["vg_net"], "gain": gain}},
+    )
 
 
 def _steps(record: Mapping[str, Any]) -> str:

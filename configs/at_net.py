@@ -41,6 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.example = "before"  # the example frame: directly before the window, or any of the clip
     c.balance = 0.0  # of speakers: 0 as the data has them, 1 as much of each
     c.augment = ConfigDict({"flip": 0.0, "colour": 0.0, "channel": 0.0, "noise": 0.0, "gain": 0.0})
+    c.augment.between = 0.0
     c.read_threads = 2
     c.read_ahead = 4
 
@@ -79,6 +80,7 @@ def _compact(c: ConfigDict) -> None:
     c.model.dropout_rate = 0.4
     c.augment.channel = 6.0
     c.augment.noise = 3.0
+    c.augment.between = 0.75
     c.balance = 0.8
     c.example = "any"
     c.loss.opening = 0.01

@@ -8,7 +8,9 @@ Settings (all off by default; a config's ``augment``):
 - ``channel``: standard deviation of a constant added to each cepstral coefficient of a clip. A
   microphone, a room or an equaliser multiplies the spectrum, which in the cepstrum is a constant.
 - ``noise``: standard deviation of noise drawn anew for every coefficient of every row.
-
+- ``between``: probability that AT-net hears and answers for moments between the pictures, a
+  quarter, half or three quarters of a frame later. Sound has four rows a frame, so that a clip
+  holds four times as many windows as it has frames; the landmarks between two are interpolated.
 - ``gain``: largest change of loudness in decibels, one draw a clip. A gain multiplies the whole
   spectrum, which adds the same number to all 26 log filter energies, and so moves coefficient 0
   alone. The published windows leave it out: AT-net sees coefficients 1..12, which no gain changes.
@@ -21,6 +23,7 @@ import dataclasses
 
 import numpy as np
 
+from atvg_jax.features.audio import ROWS_PER_FRAME
 from atvg_jax.features.face_shape import mirrored
 
 # Log energy of a row of zeros is below it (log of the smallest float64 step, -36).
@@ -38,6 +41,7 @@ class Augmentation:
     channel: float = 0.0
     noise: float = 0.0
     gain: float = 0.0
+    between: float = 0.0
 
 
 def augment_landmarks(
@@ -51,6 +55,19 @@ def augment_landmarks(
     if settings.flip and rng.random() < settings.flip:
         return mirrored(landmarks).astype(landmarks.dtype), True
     return landmarks, False
+
+
+def rows_later(settings: Augmentation, rng: np.random.Generator) -> int:
+    """How many MFCC rows after its frames a window lies: 0, or with the set probability 1 to 3."""
+    if settings.between and rng.random() < settings.between:
+        return int(rng.integers(1, ROWS_PER_FRAME))
+    return 0
+
+
+def interpolated(landmarks: np.ndarray, rows: int) -> np.ndarray:
+    """Landmarks so many MFCC rows after each frame but the last: (T + 1, 68, 2) to (T, 68, 2)."""
+    share = rows / ROWS_PER_FRAME
+    return (1 - share) * landmarks[:-1] + share * landmarks[1:]
 
 
 def augment_frames(

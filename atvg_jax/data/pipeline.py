@@ -127,11 +127,17 @@ def cut(
     settings = augmentation or Augmentation()
     rng = rng or np.random.default_rng(0)  # draws that no setting uses
     taken = [example_frame, *range(start, start + windows.frames)]
-    points, flip = augment.augment_landmarks(example["landmarks"][taken], settings, rng)
+    shapes, later = example["landmarks"][taken], 0
+    end = start + windows.frames
+    if windows.network == "at_net" and end < len(example["landmarks"]):
+        later = augment.rows_later(settings, rng)
+        if later:
+            shapes[1:] = augment.interpolated(example["landmarks"][start : end + 1], later)
+    points, flip = augment.augment_landmarks(shapes, settings, rng)
     points = landmarks.to_model(points).astype(np.float32, copy=False)
     window = {"landmarks": points[1:], "example_landmark": points[0]}
     if windows.network == "at_net":
-        first = ROWS_PER_FRAME * start
+        first = ROWS_PER_FRAME * start + later
         rows = example["mfcc"][first : first + ROWS_PER_FRAME * (windows.frames - 1) + WINDOW_ROWS]
         rows = augment.augment_mfcc(rows, settings, rng)
         window["mfcc"] = np.ascontiguousarray(windows_from_mfcc(rows), np.float32)

@@ -317,6 +317,32 @@ def test_colour_changes_all_frames_alike_and_nothing_where_it_is_off():
     assert np.ptp(changed.astype(int), axis=-1).max() <= 1
 
 
+def test_between_frames_sound_and_landmarks_move_on_together():
+    """Rows that count 10 ms and points that move evenly tell the moment that a window is of."""
+    frames = 24
+    rows = np.arange(4 * frames + schema.CONTEXT_ROWS, dtype=np.float32)
+    moment = np.arange(frames, dtype=np.float32)
+    clip = {
+        "landmarks": np.broadcast_to(moment[:, None, None], (frames, 68, 2)),
+        "mfcc": np.repeat(rows[:, None], 13, axis=1),
+    }
+    rng, seen = np.random.default_rng(0), set()
+    for start in [3, 2, 1] * 10:
+        window = cut(clip, AT, start, 5, Augmentation(between=1.0), rng)
+        times = landmarks.from_model(window["landmarks"])[:, 0, 0]
+        later = times[0] - start
+        np.testing.assert_allclose(times, start + later + np.arange(AT.frames), atol=1e-5)
+        first_rows = window["mfcc"][:, 0, 0]
+        np.testing.assert_allclose(first_rows, 4 * times, atol=1e-4)
+        example = landmarks.from_model(window["example_landmark"])[0, 0]
+        assert example == pytest.approx(5)
+        seen.add(round(4 * float(later)))
+    assert seen == {1, 2, 3}
+    # No picture follows the last one to lie between them.
+    last = cut(clip, AT, frames - AT.frames, 5, Augmentation(between=1.0), rng)
+    np.testing.assert_array_equal(last["mfcc"], cut(clip, AT, frames - AT.frames, 5)["mfcc"])
+
+
 def test_channel_and_noise_leave_energy_alone():
     rows = np.random.default_rng(0).standard_normal((88, 13)).astype(np.float32)
     settings = Augmentation(channel=2.0)

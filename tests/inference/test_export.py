@@ -159,6 +159,26 @@ def test_boost_is_in_the_model(runs, tmp_path, capsys, monkeypatch):
             boost(wrong)
 
 
+def test_gain_is_in_the_model_and_in_its_record(runs, tmp_path, monkeypatch):
+    def exported(*more):
+        flags = [f"--at={runs / 'at'}", f"--vg={runs / 'vg'}", f"--out={tmp_path / 'model'}"]
+        monkeypatch.setattr(sys, "argv", ["export", *flags, *more])
+        export.main()
+        return model_directory.read(tmp_path / "model")
+
+    plain, moved = exported(), exported("--vg_gain=1.5")
+    kernel = ("params", "landmark_fc", "dense", "kernel")
+    before, after = (one.variables["vg_net"] for one in (plain, moved))
+    for key in kernel:
+        before, after = before[key], after[key]
+    np.testing.assert_allclose(after, 1.5 * before, rtol=1e-6)
+    assert moved.training["vg_net"]["gain"] == 1.5
+    assert "gain" not in plain.training["vg_net"]
+    for wrong in ("0", "nan"):
+        with pytest.raises(InputError, match="--vg_gain: a gain is above 0"):
+            exported(f"--vg_gain={wrong}")
+
+
 def swap(runs):
     (runs / "at").rename(runs / "other")
     (runs / "vg").rename(runs / "at")
