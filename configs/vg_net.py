@@ -101,7 +101,7 @@ def _compact(c: ConfigDict) -> None:
     c.batch_size = 4
     c.learning_rate = 1e-3
     c.schedule = "cosine"
-    c.steps = 4000
+    c.steps = 6000
     c.read_threads = 1
     c.checkpoint_every = 100
     c.eval_every = 200
