@@ -15,9 +15,10 @@ absolute error, frames straight from the decoder), ``no_dynamic_loss`` (plain ab
 ``no_recurrence`` (every frame by itself). Any key may be set by itself: ``--config.steps=2000``.
 
 Expected, ``compact,no_discriminator`` on 426 clips of 48 people, held-out clips of 6 others: PSNR
-26.56, 26.74, 26.81 and 26.89 dB after 800, 1600, 2400 and 4000 steps (the unmoved portrait: 26.33),
-mouths 1.86, 1.69, 1.49 and 1.30 pixels from the true ones (1.92). Attention finds the lips by step
-800, and frames close a mouth that the portrait has open. One core takes 1.2 s a step.
+26.54, 26.70, 26.81, 26.91 and 26.92 dB after 800, 1600, 2400, 4000 and 6000 steps (the unmoved
+portrait: 26.33), mouths 1.92, 1.68, 1.48, 1.19 and 1.14 pixels from the true ones (1.92). Attention
+finds the lips by step 1200, and frames close a mouth that the portrait has open. One core takes
+1.2 s a step.
 """
 
 from ml_collections import ConfigDict

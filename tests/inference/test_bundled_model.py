@@ -42,8 +42,9 @@ def test_its_lips_close_and_do_not_cross(face, portrait):
     moments = face.moments(portrait, [speech], 16000, landmarks_only=True, live=False)
     upper, lower = 62, 66
     heights = [moment.landmarks[lower, 1] - moment.landmarks[upper, 1] for moment in moments]
-    assert min(heights) == pytest.approx(0, abs=1e-5)  # shut, to the rounding of float32
     assert max(heights) > 0.02
+    assert min(heights) > -1e-5  # the rounding of float32
+    assert min(heights) < max(heights) / 50  # shut
 
 
 def test_products_of_bfloat16_make_frames_that_look_the_same(face, portrait):
