@@ -1,11 +1,14 @@
 """The model that comes with the project."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from atvg_jax import assets
 from atvg_jax.features import faces, images, video
 from atvg_jax.features.landmarks import mouth_opening
+from atvg_jax.inference import model_directory
 from atvg_jax.inference.talking_face import BUNDLED_MODEL, TalkingFace
 
 SECONDS = 3
@@ -37,14 +40,27 @@ def test_its_lips_move_with_speech_and_rest_in_silence(face, portrait):
     assert moved[80:115, 40:90].mean() > 4 * moved[:64].mean()
 
 
-def test_its_lips_close_and_do_not_cross(face, portrait):
+def lip_heights(face, portrait):
+    """How far the inner lips are apart, frame by frame of the bundled sentence; crossed below 0."""
     speech = video.read_waveform(assets.speech_path())
     moments = face.moments(portrait, [speech], 16000, landmarks_only=True, live=False)
     upper, lower = 62, 66
-    heights = [moment.landmarks[lower, 1] - moment.landmarks[upper, 1] for moment in moments]
+    return [moment.landmarks[lower, 1] - moment.landmarks[upper, 1] for moment in moments]
+
+
+def test_its_lips_close_and_do_not_cross(face, portrait):
+    heights = lip_heights(face, portrait)
     assert max(heights) > 0.02
     assert min(heights) > -1e-5  # the rounding of float32
     assert min(heights) < max(heights) / 50  # shut
+
+
+def test_its_lips_that_would_cross_are_shut(portrait):
+    model = model_directory.read(BUNDLED_MODEL)
+    further = dataclasses.replace(model, basis=model.basis.boosted(2 * model.basis.boost))
+    heights = lip_heights(TalkingFace(further), portrait)
+    assert min(heights) == pytest.approx(0, abs=1e-5)  # shut, to the rounding of float32
+    assert max(heights) > 0.02
 
 
 def test_products_of_bfloat16_make_frames_that_look_the_same(face, portrait):

@@ -145,12 +145,22 @@ def test_command_line_with_several_runs_of_at_net(runs, tmp_path, capsys, monkey
     assert len(model_directory.read(out).training["at_net"]["mean_of"]) == 2
 
 
-def test_boost_is_in_the_model(runs, tmp_path, capsys, monkeypatch):
-    def boost(text):
+@pytest.fixture
+def exported(runs, tmp_path, monkeypatch):
+    """The model directory that the command line makes of both runs with more flags, read back."""
+
+    def run(*more):
         flags = [f"--at={runs / 'at'}", f"--vg={runs / 'vg'}", f"--out={tmp_path / 'model'}"]
-        monkeypatch.setattr(sys, "argv", ["export", *flags, "--weights=float16", f"--boost={text}"])
+        monkeypatch.setattr(sys, "argv", ["export", *flags, *more])
         export.main()
-        return model_directory.read(tmp_path / "model").basis.boost.tolist()
+        return model_directory.read(tmp_path / "model")
+
+    return run
+
+
+def test_boost_is_in_the_model(exported):
+    def boost(text):
+        return exported("--weights=float16", f"--boost={text}").basis.boost.tolist()
 
     assert boost("1.5") == [1.5] * 6
     assert boost("1,2,3,4,5,6") == [1, 2, 3, 4, 5, 6]
@@ -159,18 +169,12 @@ def test_boost_is_in_the_model(runs, tmp_path, capsys, monkeypatch):
             boost(wrong)
 
 
-def test_gain_is_in_the_model_and_in_its_record(runs, tmp_path, monkeypatch):
-    def exported(*more):
-        flags = [f"--at={runs / 'at'}", f"--vg={runs / 'vg'}", f"--out={tmp_path / 'model'}"]
-        monkeypatch.setattr(sys, "argv", ["export", *flags, *more])
-        export.main()
-        return model_directory.read(tmp_path / "model")
-
+def test_gain_is_in_the_model_and_in_its_record(exported):
     plain, moved = exported(), exported("--vg_gain=1.5")
-    kernel = ("params", "landmark_fc", "dense", "kernel")
-    before, after = (one.variables["vg_net"] for one in (plain, moved))
-    for key in kernel:
-        before, after = before[key], after[key]
+    before, after = (
+        one.variables["vg_net"]["params"]["landmark_fc"]["dense"]["kernel"]
+        for one in (plain, moved)
+    )
     np.testing.assert_allclose(after, 1.5 * before, rtol=1e-6)
     assert moved.training["vg_net"]["gain"] == 1.5
     assert "gain" not in plain.training["vg_net"]

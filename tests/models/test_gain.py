@@ -7,8 +7,7 @@ import pytest
 from atvg_jax.models import VGNet
 from atvg_jax.models.gain import with_landmark_gain
 
-RNG = np.random.default_rng(6)
-MEAN = RNG.normal(0, 1, 136).astype(np.float32)
+MEAN = np.random.default_rng(6).normal(0, 1, 136).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +17,10 @@ def network():
 
 @pytest.fixture(scope="module")
 def inputs():
-    image = RNG.uniform(-1, 1, (1, 128, 128, 3)).astype(np.float32)
-    landmarks = MEAN + RNG.normal(0, 0.2, (1, 3, 136)).astype(np.float32)
-    example = MEAN + RNG.normal(0, 0.2, (1, 136)).astype(np.float32)
+    rng = np.random.default_rng(7)
+    image = rng.uniform(-1, 1, (1, 128, 128, 3)).astype(np.float32)
+    landmarks = MEAN + rng.normal(0, 0.2, (1, 3, 136)).astype(np.float32)
+    example = MEAN + rng.normal(0, 0.2, (1, 136)).astype(np.float32)
     return image, landmarks, example
 
 
@@ -29,7 +29,8 @@ def variables(network, inputs):
     drawn = network.init(jax.random.key(1), *inputs)
     # A layer as a trained one: strong enough to be seen in the frames, and with a bias.
     dense = drawn["params"]["landmark_fc"]["dense"]
-    dense = {"kernel": dense["kernel"] * 20, "bias": RNG.normal(0, 1, dense["bias"].shape)}
+    bias = np.random.default_rng(8).normal(0, 1, dense["bias"].shape)
+    dense = {"kernel": dense["kernel"] * 20, "bias": bias}
     return {**drawn, "params": {**drawn["params"], "landmark_fc": {"dense": dense}}}
 
 
