@@ -193,12 +193,18 @@ class ClipWindows:
         """Windows of one epoch."""
         return len(self._table)
 
+    def _example(self, clip: int) -> dict[str, Any]:
+        """A clip, with its pictures only where windows show them."""
+        return self.records.example(clip, pictures=self.windows.network == "vg_net")
+
     def _speakers(self, counts: np.ndarray) -> np.ndarray:
         """The number of each clip's speaker; clips without a window need none."""
         names: dict[bytes, int] = {}
         return np.asarray(
             [
-                names.setdefault(self.records.example(clip)["speaker"], len(names)) if count else 0
+                names.setdefault(self.records.example(clip, False)["speaker"], len(names))
+                if count
+                else 0
                 for clip, count in enumerate(counts)
             ]
         )
@@ -207,13 +213,13 @@ class ClipWindows:
         """Window ``number`` of an epoch, at a random place of its part of the clip."""
         clip, part, parts = (int(value) for value in self._table[number])
         place = self.windows.place(int(self.records.frames[clip]), part, parts, rng)
-        return cut(self.records.example(clip), self.windows, *place, augmentation, rng)
+        return cut(self._example(clip), self.windows, *place, augmentation, rng)
 
     def fixed(self, number: int) -> Batch:
         """Window ``number`` at its fixed place, unchanged, for evaluation."""
         clip, part, parts = (int(value) for value in self._table[number])
         place = self.windows.place_evenly(int(self.records.frames[clip]), part, parts)
-        return cut(self.records.example(clip), self.windows, *place)
+        return cut(self._example(clip), self.windows, *place)
 
     def sample_landmarks(self, frames: int) -> np.ndarray:
         """(N, 136) landmarks in model units, N about ``frames``, of clips spread over the split."""
@@ -221,7 +227,7 @@ class ClipWindows:
         number = min(len(long_enough), max(1, frames // self.windows.frames))
         taken = long_enough[np.linspace(0, len(long_enough) - 1, number).round().astype(int)]
         each = -(-frames // number)
-        clips = [self.records.example(int(clip))["landmarks"] for clip in taken]
+        clips = [self.records.example(int(clip), False)["landmarks"] for clip in taken]
         spread = [np.linspace(0, len(clip) - 1, min(each, len(clip))) for clip in clips]
         rows = [clip[at.round().astype(int)] for clip, at in zip(clips, spread, strict=True)]
         return landmarks.to_model(np.concatenate(rows)).astype(np.float32, copy=False)

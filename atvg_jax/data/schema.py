@@ -84,7 +84,7 @@ def serialize(example: Example) -> bytes:
     return wire.encode_example(features)
 
 
-def deserialize(record: bytes) -> dict[str, Any]:
+def deserialize(record: bytes, pictures: bool = True) -> dict[str, Any]:
     """An example back from its bytes.
 
     The frames are left as JPEG files: a training sample takes a few of them, and decoding is what
@@ -92,6 +92,7 @@ def deserialize(record: bytes) -> dict[str, Any]:
 
     Args:
         record: what ``serialize`` or TensorFlow Datasets wrote.
+        pictures: False leaves ``frames`` out, whose list takes longer to read than all the rest.
 
     Returns:
         A dictionary with the names, shapes and types of ``Example``; the arrays are read-only.
@@ -100,11 +101,11 @@ def deserialize(record: bytes) -> dict[str, Any]:
         InputError: the bytes are no example of this schema.
     """
     try:
-        features = wire.decode_example(record)
-        frames = features["frames"]
-        example: dict[str, Any] = {"frames": frames}
+        features = wire.decode_example(record, without=() if pictures else ("frames",))
+        example: dict[str, Any] = {"frames": features["frames"]} if pictures else {}
+        frames = len(features["frames"]) if pictures else len(features["pose"]) // 3
         for name, shape in ARRAYS.items():
-            rows = 4 * len(frames) + CONTEXT_ROWS if name == "mfcc" else len(frames)
+            rows = 4 * frames + CONTEXT_ROWS if name == "mfcc" else frames
             array = features[name]
             if not isinstance(array, np.ndarray):
                 raise ValueError(f"{name} holds no numbers")

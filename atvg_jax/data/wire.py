@@ -10,7 +10,7 @@ little-endian.
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -103,8 +103,12 @@ def _one(data: memoryview, number: int) -> memoryview:
     return found
 
 
-def decode_example(record: bytes) -> dict[str, Feature]:
+def decode_example(record: bytes, without: Container[str] = ()) -> dict[str, Feature]:
     """The features of a ``tf.train.Example``: byte strings, or read-only float32 arrays.
+
+    Args:
+        record: the message.
+        without: names of features to pass over unread.
 
     Raises:
         ValueError: ``record`` is no such message, or has a feature of integers (none here has).
@@ -113,6 +117,8 @@ def decode_example(record: bytes) -> dict[str, Feature]:
     features: dict[str, Feature] = {}
     for _, entry in _fields(_one(memoryview(record), 1)):
         name = bytes(_one(entry, 1)).decode()
+        if name in without:
+            continue
         for kind, content in _fields(_one(entry, 2)):
             if kind == _BYTES_LIST:
                 features[name] = [bytes(item) for _, item in _fields(content)]

@@ -49,6 +49,13 @@ def test_round_trip(frames):
     assert_equal(schema.deserialize(schema.serialize(written)), written)
 
 
+def test_without_pictures_all_the_rest_is_read():
+    written = example(29)
+    read = schema.deserialize(schema.serialize(written), pictures=False)
+    assert "frames" not in read
+    assert_equal({**read, "frames": written.frames}, written)
+
+
 def test_equal_examples_give_equal_bytes():
     assert schema.serialize(example(5)) == schema.serialize(example(5))
     assert schema.serialize(example(5)) != schema.serialize(example(5, seed=1))
