@@ -8,7 +8,10 @@ Adam 2e-4 (0.5, 0.999), mean squared error of 6 landmark components. DATA is wha
 
 After a colon, separated by commas: ``compact`` (a quarter of the width, 1.9 M parameters),
 ``single`` (AT-single: one window of sound, no recurrence, no portrait), ``smoke`` (ten steps of a
-tiny network). Any key may be set by itself: ``--config.steps=2000``.
+tiny network), ``windows`` (single windows of sound from all over the data, each answered for by
+itself: neighbours are much alike, so that 256 windows from as many places teach the audio encoder
+more than as many in a row; what it learned is what ``--config.start_from`` starts a recurrent run
+with). Any key may be set by itself: ``--config.steps=2000``.
 
 ``compact`` is for a CPU and little data, so it also has what keeps a network from learning its
 people by heart: dropout, changes of recording, windows between the frames, an evened out share of
@@ -48,6 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     # Training. batch_size is over all devices; devices = 0 takes all there are.
     c.seed = 0
+    c.start_from = ""  # a run whose averaged weights this one starts with, not with random ones
     c.steps = 100_000
     c.batch_size = 16
     c.devices = 0
@@ -73,7 +77,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.eval_windows = 0
     c.keep = 3
     c.profile_steps = 0
-    return words.apply(c, arg, {"compact": _compact, "single": _single, "smoke": _smoke})
+    return words.apply(
+        c,
+        arg,
+        {"compact": _compact, "windows": _windows, "single": _single, "smoke": _smoke},
+    )
 
 
 def _compact(c: ConfigDict) -> None:
@@ -92,6 +100,17 @@ def _compact(c: ConfigDict) -> None:
     c.schedule = "cosine"
     c.checkpoint_every = 100
     c.eval_every = 100
+
+
+def _windows(c: ConfigDict) -> None:
+    c.frames = 1
+    c.batch_size = 256
+    c.loss.opening = 0.0
+    c.steps = 2400
+    c.warmup_steps = 100
+    c.checkpoint_every = 200
+    c.eval_every = 200
+    c.eval_windows = 2048
 
 
 def _single(c: ConfigDict) -> None:

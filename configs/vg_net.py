@@ -51,6 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     # Training. batch_size is over all devices; devices = 0 takes all there are.
     c.seed = 0
+    c.start_from = ""  # a run whose averaged weights this one starts with, not with random ones
     c.steps = 200_000
     c.batch_size = 10
     c.devices = 0

@@ -30,6 +30,12 @@ def variables(state: TrainState, network: str) -> dict[str, Any]:
     return {"params": part.params, "batch_stats": part.batch_stats}
 
 
+def with_variables(state: TrainState, network: str, values: dict[str, Any]) -> TrainState:
+    """The same with other variables of a network; its optimizer stays as it is."""
+    part = dataclasses.replace(state.networks[network], **values)
+    return dataclasses.replace(state, networks={**state.networks, network: part})
+
+
 def averaged_step(step: Callable, network: str, decay: float) -> Callable:
     """``step`` on a ``RunState``; the average follows the variables after every step.
 

@@ -131,6 +131,25 @@ class Checkpoints:
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         return restored[STATE], restored[AVERAGE] if with_average else {}, restored[DATA]
 
+    def weights(self, average: Any) -> Any | None:
+        """Reads nothing but the running averages of the newest complete checkpoint.
+
+        Args:
+            average: the network's variables (arrays or shapes) to restore into.
+
+        Returns:
+            The averages, or None where there is no checkpoint or it keeps none.
+
+        Raises:
+            InputError: the checkpoint is of a network with other parameters.
+        """
+        step = self.latest
+        if step is None or not (self.folder / str(step) / AVERAGE).is_dir():
+            return None
+        self._compare(self._manager.item_metadata(step)[AVERAGE], average, self.folder / str(step))
+        items = {AVERAGE: ocp.args.StandardRestore(_abstract(average))}
+        return self._manager.restore(step, args=ocp.args.Composite(**items))[AVERAGE]
+
     def _compare(self, saved: Any, state: Any, folder: Path) -> None:
         have = _shapes(saved.tree if hasattr(saved, "tree") else saved)
         want = _shapes(state)

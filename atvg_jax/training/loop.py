@@ -17,7 +17,14 @@ from atvg_jax.errors import InputError
 from atvg_jax.features import images
 from atvg_jax.features.landmarks import LandmarkBasis
 from atvg_jax.training import experiment, samples
-from atvg_jax.training.averaging import RunState, averaged_step, to_evaluate, variables
+from atvg_jax.training.averaging import (
+    RunState,
+    averaged_step,
+    to_evaluate,
+    variables,
+    with_variables,
+)
+from atvg_jax.training.checkpoints import FOLDER as CHECKPOINTS
 from atvg_jax.training.checkpoints import Checkpoints
 from atvg_jax.training.parallel import Devices, first_process
 from atvg_jax.training.profiling import profiler
@@ -50,8 +57,9 @@ class Result:
 def train_and_evaluate(config: Mapping[str, Any], workdir: Path | str) -> Result:
     """Trains the network that ``config`` describes, or goes on where WORKDIR's run stopped.
 
-    Where parameters come from: this run's newest complete checkpoint; without one, random
-    initialisation from ``config.seed``.
+    Where parameters come from: this run's newest complete checkpoint; without one, the averaged
+    weights of the run that ``config.start_from`` names; without that, random initialisation from
+    ``config.seed``.
 
     Args:
         config: a complete config, see ``configs/at_net.py``.
@@ -74,6 +82,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: Path | str) -> Result
     held_out = _held_out(config, windows)
     basis = _basis(Path(config["data"]), workdir)
     plan = experiment.build(config, basis)
+    weights = _weights_to_start_from(config, plan, workdir)
     _write_config(config, workdir, plan.best_metric)
 
     batches = TrainBatches(
@@ -81,7 +90,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: Path | str) -> Result
     )
     root = jax.random.key(config["seed"], impl="rbg")
     with Checkpoints(workdir, config["keep"], plan.best_metric) as checkpoints:
-        state = _start(plan, config, checkpoints, batches)
+        state = _start(plan, config, checkpoints, batches, weights)
         start = int(state.train.step)
         run = Run(config, workdir, devices, plan, checkpoints, batches, held_out, reading)
         try:
@@ -260,8 +269,11 @@ def _start(
     config: Mapping[str, Any],
     checkpoints: Checkpoints,
     batches: TrainBatches,
+    weights: dict[str, Any] | None,
 ) -> RunState:
-    """The newest checkpoint's state, with the data at its position, or a fresh one."""
+    """The newest checkpoint's state, with the data at its position; or a fresh one, its network
+    with ``weights`` where there are any.
+    """
     keep_average = bool(config["ema_decay"])
     if not 0 <= config["ema_decay"] < 1:
         raise InputError(f"config.ema_decay={config['ema_decay']} must be in [0, 1); 0 is off")
@@ -270,6 +282,8 @@ def _start(
     init_key = jax.random.key(config["seed"], impl="unsafe_rbg")
     if checkpoints.latest is None:
         train = plan.init(init_key, batches.source.sample_landmarks)
+        if weights is not None:
+            train = with_variables(train, plan.network, weights)
         return RunState(train, variables(train, plan.network) if keep_average else {})
     abstract = plan.abstract()
     average = variables(abstract, plan.network) if keep_average else {}
@@ -280,6 +294,25 @@ def _start(
     if keep_average and not average:
         average = variables(train, plan.network)
     return RunState(train, average)
+
+
+def _weights_to_start_from(
+    config: Mapping[str, Any], plan: experiment.Experiment, workdir: Path
+) -> dict[str, Any] | None:
+    """The averaged weights of the run that the config names; None where it names none, or where
+    this run has a checkpoint of its own.
+    """
+    named = config.get("start_from")
+    if not named or any((workdir / CHECKPOINTS).glob("[0-9]*")):
+        return None
+    folder = Path(named)
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(f"config.start_from={folder} is no training run: it has no {CONFIG_FILE}")
+    with Checkpoints(folder) as checkpoints:
+        weights = checkpoints.weights(variables(plan.abstract(), plan.network))
+    if weights is None:
+        raise InputError(f"config.start_from={folder} has no checkpoint with averaged weights yet")
+    return weights
 
 
 def _positions(batches: TrainBatches) -> Iterator[tuple[Any, dict[str, int]]]:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from atvg_jax import compilation_cache
 from atvg_jax.errors import InputError
+from atvg_jax.inference.run_checkpoints import read_run
 from atvg_jax.training import loop
 from atvg_jax.training.checkpoints import Checkpoints
 from atvg_jax.training.watch import Watch
@@ -96,6 +97,34 @@ def test_fewer_and_more_devices_go_on_with_a_run_of_four(whole_run, data, tmp_pa
         settings = config(data, steps=steps, devices=devices, eval_split="")
         assert loop.train_and_evaluate(settings, tmp_path).step == steps
     assert saved(tmp_path, 4)[1]["windows_seen"] == 16
+
+
+def test_a_run_starts_with_the_averaged_weights_of_another(whole_run, data, tmp_path):
+    # A step so small that float32 does not see it, and no average but the weights themselves.
+    changes = {"steps": 1, "learning_rate": 1e-12, "ema_decay": 0.0}
+    loop.train_and_evaluate(config(data, start_from=str(whole_run[0]), **changes), tmp_path)
+    theirs = read_run(whole_run[0], "at_net").variables["params"]
+    ours = read_run(tmp_path, "at_net").variables["params"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), ours, theirs)
+    # What it came to itself counts from then on, whatever has become of the other run.
+    settings = config(data, start_from=str(tmp_path / "deleted"), **{**changes, "steps": 2})
+    assert loop.train_and_evaluate(settings, tmp_path).step == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "changes", "message"),
+    [
+        ("none", {}, "no training run"),
+        ("whole", {"model": {"width": 1 / 16, "dropout_rate": 0.0}}, "another network"),
+    ],
+)
+def test_what_a_run_cannot_start_from_is_refused_before_anything_is_made(
+    other, changes, message, whole_run, data, tmp_path
+):
+    folder = whole_run[0] if other == "whole" else tmp_path / "none"
+    with pytest.raises(InputError, match=message):
+        loop.train_and_evaluate(config(data, start_from=str(folder), **changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 KILLED = """
