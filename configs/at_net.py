@@ -106,7 +106,7 @@ def _windows(c: ConfigDict) -> None:
     c.frames = 1
     c.batch_size = 256
     c.loss.opening = 0.0
-    c.steps = 2400
+    c.steps = 1600
     c.warmup_steps = 100
     c.checkpoint_every = 200
     c.eval_every = 200

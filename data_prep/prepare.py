@@ -156,7 +156,7 @@ def examples(clip: Clip, settings: PrepareSettings, dropped: Counter[str]) -> It
     """
     boxes = None if clip.boxes is None else face_boxes.read(clip.boxes)
     begin = 0 if boxes is None else boxes.start
-    waveform = _sound(clip, begin)
+    waveform = sound(clip, begin)
     # Sound that is early began before the picture did; frames without theirs are passed over.
     first = math.ceil(max(0.0, -clip.audio_offset) * audio.FRAME_RATE)
     end = audio.frame_count(len(waveform)) + SOUND_MAY_END_EARLY
@@ -184,7 +184,7 @@ def examples(clip: Clip, settings: PrepareSettings, dropped: Counter[str]) -> It
             yield made
 
 
-def _sound(clip: Clip, begin: int) -> npt.NDArray[np.float32]:
+def sound(clip: Clip, begin: int) -> npt.NDArray[np.float32]:
     """(N,) float32 at 16 kHz in step with the picture: sample 0 belongs to the clip's first frame.
 
     Args:

@@ -242,10 +242,14 @@ def corrected(clips: list[Clip], path: Path) -> list[Clip]:
     return moved
 
 
-def _clip_of(example: str) -> str:
-    """The id of the clip that an example is of: without the number of its first frame."""
+def part_of(example: str) -> tuple[str, int]:
+    """The id of the clip that an example is of, and the example's first frame."""
     clip, _, start = example.rpartition("@")
-    return clip if clip and start.isdigit() else example
+    return (clip, int(start)) if clip and start.isdigit() else (example, 0)
+
+
+def _clip_of(example: str) -> str:
+    return part_of(example)[0]
 
 
 def _first(shards: list[Shard]) -> list[str]:

@@ -27,7 +27,7 @@ PathLike = str | os.PathLike[str]
 # end.
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,mxf,gif,dv,nut,"
-    "wav,w64,flac,mp3,aac,aiff,au,caf,ac3,eac3,amr,amrnb,amrwb,tta,ape,h264,hevc,m4v,ivf,rm"
+    "wav,w64,flac,mp3,aac,aiff,au,caf,ac3,eac3,amr,amrnb,amrwb,tta,ape,h264,hevc,m4v,ivf,rm,g722"
 )
 LONGEST_GAP = 60.0  # seconds without a picture or sound inside a file before it counts as broken
 _USUAL_RATES = (1.0, 1000.0)  # frame rates that are believed, Hz
