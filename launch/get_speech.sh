@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches some four hours of free recordings of speech, as the bundled model's AT-nets were trained
-# on beside films: bash launch/get_speech.sh OUT
+# Fetches some four hours of free recordings of speech, for data_prep.add_speech:
+# bash launch/get_speech.sh OUT
 # Packages of Debian (bookworm; main alone), fetched with apt-get and unpacked, not installed: spoken
 # prompts of telephone exchanges in five languages, words for children in twenty-five, and radio
 # messages of a game. Each package's usr/share/doc/*/copyright says under what terms.

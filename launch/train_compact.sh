@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Trains the model in atvg_jax/pretrained/compact again: bash launch/train_compact.sh CLIPS [SPEECH]
+# Trains the model in atvg_jax/pretrained/compact again: bash launch/train_compact.sh CLIPS
 # CLIPS is a folder of videos, its clips.csv files telling people, splits and offsets of the sound.
-# SPEECH is a folder of recordings of anybody's speech; without one, launch/get_speech.sh gets some.
 # Run it again to go on where it was stopped. Everything is in the folder that OUT names
 # (runs/compact); what it learned is scored on the test people at the end.
 
@@ -9,15 +8,13 @@
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 clips=${1:-}
-[[ -n $clips ]] || fail "which clips? bash launch/train_compact.sh CLIPS [SPEECH]"
+[[ -n $clips ]] || fail "which clips? bash launch/train_compact.sh CLIPS"
 out=${OUT:-runs/compact}
 # Trained on so little, both networks move a mouth too little. Chosen on the validation split:
 boost=${BOOST:-1.25} # of AT-net's landmarks, which then move 0.7 times as far as people there do
 gain=${GAIN:-1.4} # of VG-net's faces: what costs frames made from true landmarks 0.2 dB, and no more
 
-speech=${2:-$out/speech}
-
-prepare_environment launch/speech.txt
+prepare_environment launch/train.txt
 
 mkdir -p "$out"
 if [[ ! -f $out/offsets.jsonl ]]; then
@@ -29,24 +26,12 @@ say "preparing again what was out of sync"
 python -m data_prep.build --corpus=folder --source="$clips" --out="$out/data" \
   --offsets="$out/offsets.jsonl"
 
-[[ -d $speech ]] || bash launch/get_speech.sh "$speech"
-if [[ ! -f $out/spoken/speech.json ]]; then
-  say "labelling $speech with the lips that filmed people would move"
-  python -m data_prep.add_speech --data="$out/data" --corpus=folder --source="$clips" \
-    --offsets="$out/offsets.jsonl" --speech="$speech" --out="$out/spoken"
-fi
-
 # Two networks whose mean is taken: it errs less than either, and is one network of twice the width.
 members=()
 for seed in 3 4; do
-  say "training AT-net (speech to landmarks) to tell sounds apart, seed $seed"
-  python -m atvg_jax.train --config=configs/at_net.py:compact,windows \
-    --workdir="$out/windows_$seed" --config.data="$out/spoken" --config.seed="$seed" \
-    --config.model.width=0.1875
-  say "training it on to move as filmed people do"
+  say "training AT-net (speech to landmarks), seed $seed"
   python -m atvg_jax.train --config=configs/at_net.py:compact --workdir="$out/at_$seed" \
-    --config.data="$out/data" --config.seed="$seed" --config.model.width=0.1875 \
-    --config.start_from="$out/windows_$seed"
+    --config.data="$out/data" --config.seed="$seed" --config.model.width=0.1875
   members+=(--at="$out/at_$seed")
 done
 say "training VG-net (landmarks to frames)"
