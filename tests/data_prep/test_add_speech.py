@@ -170,7 +170,7 @@ def spoken(corpus, encoder, pattern, tmp_path_factory):
 
 def test_speech_moves_lips_as_filmed_people_do(spoken, pattern):
     long = [e for e in examples(spoken[0], "train") if e["speaker"] == "speech/anna"]
-    assert [len(e["landmarks"]) for e in long] == [250, 57]  # 300, and a quarter of a second after it
+    assert [len(e["landmarks"]) for e in long] == [250, 57]  # and a pause after it
     opening = mouth_opening(long[0]["landmarks"])
     heard = pattern[:250]
     inside = slice(2, 248)
