@@ -64,7 +64,7 @@ def add_speech(
         data: a data set of ``data_prep.build``.
         clips: the corpus it was made of, with the offsets it was made with.
         speech: a folder of recordings; each folder in it with recordings counts as a speaker.
-        out: the new data set's folder. A data set that is there is replaced.
+        out: the new data set's folder. One that this made before is replaced.
         encoder: what listens.
 
     Raises:
@@ -72,29 +72,29 @@ def add_speech(
     """
     recordings = _recordings(speech)
     basis = LandmarkBasis.load(data / "basis.npz")
-    labeller, means = _learned(data, list(clips), basis, encoder)
-    rng = np.random.default_rng(0)
-    black = images.encode_jpeg(np.zeros((schema.FRAME_SIZE,) * 2 + (3,), np.uint8), 50)
-    counts = {"copied": 0, "added": 0, "frames": 0, "left out": 0}
-
-    def spoken() -> Iterator[schema.Example]:
-        for example in _examples(data, "train"):
-            counts["copied"] += 1
-            yield _without_pictures(example, black)
-        for name, speaker, waveform in _pieces(speech, recordings, counts):
-            frames = audio.frame_count(len(waveform))
-            change = labeller.label(encoder.rows(waveform, frames))
-            shapes = from_model(basis.decode(means[rng.integers(len(means))] + change))
-            counts["added"] += 1
-            counts["frames"] += frames
-            yield _example(shapes, mfcc_rows(waveform, 0, frames), speaker, name, black)
-
     with folder_written_whole(out, REPORT, "a data set of this command") as temporary:
+        labeller, means = _learned(data, list(clips), basis, encoder)
+        counts = {"copied": 0, "added": 0, "frames": 0, "left out": 0}
+        rng = np.random.default_rng(0)
+        black = images.encode_jpeg(np.zeros((schema.FRAME_SIZE,) * 2 + (3,), np.uint8), 50)
+
+        def spoken() -> Iterator[schema.Example]:
+            for example in _examples(data, "train"):
+                counts["copied"] += 1
+                yield _without_pictures(example, black)
+            for name, speaker, waveform in _pieces(speech, recordings, counts):
+                frames = audio.frame_count(len(waveform))
+                change = labeller.label(encoder.rows(waveform, frames))
+                shapes = from_model(basis.decode(means[rng.integers(len(means))] + change))
+                counts["added"] += 1
+                counts["frames"] += frames
+                yield _example(shapes, mfcc_rows(waveform, 0, frames), speaker, name, black)
+
         folder = schema.version_folder(temporary)
         folder.mkdir(parents=True)
         splits = {"train": _write(folder, "train", spoken())}
-        held = (_without_pictures(example, black) for example in _examples(data, "validation"))
         if any(schema.version_folder(data).glob(f"{schema.NAME}-validation.*")):
+            held = (_without_pictures(example, black) for example in _examples(data, "validation"))
             splits["validation"] = _write(folder, "validation", held)
         write_json(folder / "features.json", schema.features_json())
         write_json(folder / "dataset_info.json", schema.dataset_info_json(splits, _DESCRIPTION))

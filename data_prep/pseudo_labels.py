@@ -13,8 +13,8 @@ Sums = npt.NDArray[np.float64]
 
 RIDGE = 0.3
 """Of the features' mean variance, added to each. Chosen among 0.01 to 1 on the 48 training people
-of the bundled model in three parts, each judged by a regression on the others: the mouth's opening
-correlates by 0.634 there (0.600 to 0.630 with others; 0.44 from MFCC windows)."""
+of the bundled model in three parts, each judged by a regression of the mouth's opening on the
+others: it correlates by 0.634 there, with others by 0.600 to 0.630 (from MFCC windows by 0.44)."""
 
 BALANCE = 0.7
 """A speaker with n frames weighs n ** (1 - 0.7): not as much as nine others because of nine times
