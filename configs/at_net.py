@@ -25,8 +25,9 @@ trains two) and seed 3, on 426 clips (28 minutes) of 48 people, held-out clips o
 seed 4 ends with 1.84 %. One core makes 1.5 steps a second, and reads 577 windows of 16 frames.
 
 ``compact,windows``, that width and seed 3, on those clips and 220 minutes of labelled speech
-(``data_prep.add_speech``): after 200, 400, 800 and 1600 steps mouth error 2.00, 1.89, 1.79 and 1.74 %
-(2.49 % for a mouth that stays as it is; single frames of 2,048 places), in 22 minutes on one core.
+(``data_prep.add_speech``): after 200, 400, 800 and 1600 steps mouth error 2.00, 1.89, 1.79 and
+1.74 % (2.49 % for a mouth that stays as it is; single frames of 2,048 places), in 22 minutes on one
+core.
 """
 
 from ml_collections import ConfigDict
