@@ -4,9 +4,11 @@ A regression learns from the data set's own training clips how landmarks follow 
 speech encoder hears, and labels the speech with what it makes of it (see ``pseudo_labels``).
 """
 
+import itertools
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -126,26 +128,30 @@ def _learned(
 ) -> tuple[Labeller, FloatArray]:
     """The regression, and the mean components of each training clip."""
     known = {clip.clip_id: clip for clip in clips}
-    frames: dict[str, int] = {}
-    for example in _examples(data, "train"):
-        frames[example["speaker"]] = frames.get(example["speaker"], 0) + len(example["landmarks"])
+    ordered = sorted(
+        _examples(data, "train"), key=lambda example: sync_corpus.part_of(example["clip_id"])
+    )
+    frames: Counter[str] = Counter()
+    for example in ordered:
+        frames[example["speaker"]] += len(example["landmarks"])
     regression, means = Regression(frames), []
-    heard: tuple[str, FloatArray] = ("", np.zeros(0, np.float32))
-    ordered = sorted(_examples(data, "train"), key=lambda example: example["clip_id"])
-    for example in tqdm(ordered, desc="listening to clips", unit="example"):
-        name, start = sync_corpus.part_of(example["clip_id"])
+    progress = tqdm(ordered, desc="listening to clips", unit="example")
+    for name, group in itertools.groupby(
+        progress, key=lambda example: sync_corpus.part_of(example["clip_id"])[0]
+    ):
         if name not in known:
             raise InputError(
                 f"{data} has a clip {name} that the corpus does not: give the --corpus and "
                 "--source that it was made of"
             )
-        if heard[0] != name:
-            heard = name, _sound_of(known[name])
-        count = len(example["landmarks"])
-        rows = encoder.rows(heard[1], start + count)[start:]
-        components = basis.encode(example["landmarks"])
-        means.append(components.mean(axis=0))
-        regression.add(rows, components, example["speaker"])
+        parts = [
+            (sync_corpus.part_of(e["clip_id"])[1], e["landmarks"], e["speaker"]) for e in group
+        ]
+        rows = encoder.rows(_sound_of(known[name]), max(s + len(shapes) for s, shapes, _ in parts))
+        for start, shapes, speaker in parts:
+            components = basis.encode(shapes)
+            means.append(components.mean(axis=0))
+            regression.add(rows[start : start + len(shapes)], components, speaker)
     return regression.fit(), np.asarray(means, np.float32)
 
 

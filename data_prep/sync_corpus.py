@@ -68,7 +68,7 @@ class _SyncTask(abc.ABC):
         name, _, take = json.loads(item)
         records = wire.read_records(self.shards / name)
         for _, record in zip(range(take), records, strict=False):
-            yield schema.deserialize(record)
+            yield schema.deserialize(record, pictures=False)
 
     def fold(self, example: dict[str, Any]) -> int:
         """The fold of an example; stretches of one clip are in the same."""
