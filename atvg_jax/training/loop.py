@@ -303,7 +303,8 @@ def _weights_to_start_from(
     this run has a checkpoint of its own.
     """
     named = config.get("start_from")
-    if not named or any((workdir / CHECKPOINTS).glob("[0-9]*")):
+    # What a save that was killed leaves behind begins with a number too, and is no checkpoint.
+    if not named or any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*")):
         return None
     folder = Path(named)
     if not (folder / CONFIG_FILE).is_file():

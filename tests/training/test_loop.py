@@ -102,6 +102,8 @@ def test_fewer_and_more_devices_go_on_with_a_run_of_four(whole_run, data, tmp_pa
 def test_a_run_starts_with_the_averaged_weights_of_another(whole_run, data, tmp_path):
     # A step so small that float32 does not see it, and no average but the weights themselves.
     changes = {"steps": 1, "learning_rate": 1e-12, "ema_decay": 0.0}
+    # As a run leaves it that was killed while it saved for the first time.
+    (tmp_path / "checkpoints" / "1.orbax-checkpoint-tmp-0").mkdir(parents=True)
     loop.train_and_evaluate(config(data, start_from=str(whole_run[0]), **changes), tmp_path)
     theirs = read_run(whole_run[0], "at_net").variables["params"]
     ours = read_run(tmp_path, "at_net").variables["params"]
