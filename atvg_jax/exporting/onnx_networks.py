@@ -9,7 +9,8 @@ from atvg_jax.exporting.pieces import COORDINATES, POINTS, Piece
 from atvg_jax.features import lips
 from atvg_jax.features.faces import CROP_SIZE
 from atvg_jax.features.landmarks import LANDMARK_SCALE
-from atvg_jax.inference.model_directory import Model
+from atvg_jax.inference.model_directory import Model, Variables
+from atvg_jax.models import ensemble
 from atvg_jax.models.at_net import WINDOW_COEFFICIENTS, WINDOW_ROWS
 from atvg_jax.models.mmrnn import DILATION
 from atvg_jax.models.vg_net import LANDMARK_MAP, RESIDUAL_BLOCKS
@@ -44,7 +45,8 @@ class _Networks:
 
     def __init__(self, graph: Graph, model: Model):
         self._graph = graph
-        self._at, self._vg = model.variables["at_net"], model.variables["vg_net"]
+        self._at = ensemble.members_of(model.variables["at_net"])
+        self._vg = model.variables["vg_net"]
         self._at_name = model.networks["at_net"].name
         settings = model.networks["vg_net"].settings
         self._recurrent = settings.get("recurrence", "time") == "time"
@@ -106,29 +108,43 @@ class _Networks:
 
     def _speak(self, state: str | None) -> tuple[str, str]:
         """Windows to landmarks (b, t, 68, 2), and the LSTM's packed state."""
-        graph, params = self._graph, self._at["params"]
+        graph, count = self._graph, len(self._at)
         sizes = graph.batch_and_time("mfcc")
-        audio = self._heard(graph.reshape("mfcc", -1, 1, WINDOW_ROWS, WINDOW_COEFFICIENTS))
-        packed = ""
-        if self._at_name == "at_single":
-            components = graph.dense(audio, params["output"]["dense"], relu=False)
-        else:
-            landmark = graph.dense("components", params["landmark_encoder_1"]["dense"])
-            landmark = graph.dense(landmark, params["landmark_encoder_2"]["dense"])
-            width = params["landmark_encoder_2"]["dense"]["bias"].size
-            whole = graph.add("Concat", sizes, graph.integers(width), axis=0)
-            landmark = graph.add("Expand", graph.reshape(landmark, 0, 1, width), whole)
-            heard = params["audio_encoder"]["fc_2"]["dense"]["bias"].size
-            audio = graph.with_time(audio, sizes, heard)
-            x = graph.add("Concat", landmark, audio, axis=2)
-            x, packed = self._lstm(graph.add("Transpose", x, perm=[1, 0, 2]), state)
-            x = graph.add("Transpose", x, perm=[1, 0, 2])
-            components = graph.dense(x, params["output"]["dense"], relu=False)
+        before: list[str | None] = [state] * count
+        if state is not None and count > 1:
+            before = graph.add("Split", state, outputs=count, axis=3)
+        each = [
+            self._components(member, sizes, packed)
+            for member, packed in zip(self._at, before, strict=True)
+        ]
+        components, packed = each[0]
+        if count > 1:
+            components = graph.add("Mean", *(said for said, _ in each))
+            packed = graph.add("Concat", *(after for _, after in each), axis=3)
         # Boost, basis and scale are one affine map, computed here.
         directions = (self._basis.components * self._basis.boost).T / LANDMARK_SCALE
         values = graph.add("MatMul", components, graph.constant(directions))
         values = graph.add("Add", values, graph.constant(self._basis.mean / LANDMARK_SCALE))
         return graph.with_time(self._lips_apart(values), sizes, POINTS, 2), packed
+
+    def _components(self, member: Variables, sizes: str, state: str | None) -> tuple[str, str]:
+        """What one AT-net makes of the windows, (b, t, 6), and its LSTM's packed state."""
+        graph, params = self._graph, member["params"]
+        windows = graph.reshape("mfcc", -1, 1, WINDOW_ROWS, WINDOW_COEFFICIENTS)
+        audio = self._heard(member, windows)
+        if self._at_name == "at_single":
+            return graph.dense(audio, params["output"]["dense"], relu=False), ""
+        landmark = graph.dense("components", params["landmark_encoder_1"]["dense"])
+        landmark = graph.dense(landmark, params["landmark_encoder_2"]["dense"])
+        width = params["landmark_encoder_2"]["dense"]["bias"].size
+        whole = graph.add("Concat", sizes, graph.integers(width), axis=0)
+        landmark = graph.add("Expand", graph.reshape(landmark, 0, 1, width), whole)
+        heard = params["audio_encoder"]["fc_2"]["dense"]["bias"].size
+        audio = graph.with_time(audio, sizes, heard)
+        x = graph.add("Concat", landmark, audio, axis=2)
+        x, packed = self._lstm(params["lstm"], graph.add("Transpose", x, perm=[1, 0, 2]), state)
+        x = graph.add("Transpose", x, perm=[1, 0, 2])
+        return graph.dense(x, params["output"]["dense"], relu=False), packed
 
     def _lips_apart(self, values: str) -> str:
         """Landmarks (..., 136) with crossed lips closed, see ``features.lips``."""
@@ -141,12 +157,12 @@ class _Networks:
         shift = graph.add("Min", to_middle, graph.constant(0))
         return graph.add("Add", values, graph.add("Mul", shift, graph.constant(side)))
 
-    def _heard(self, x: str) -> str:
+    def _heard(self, member: Variables, x: str) -> str:
         """Windows (N, 1, 28, 12) -> (N, 256 width)."""
-        graph, params = self._graph, self._at["params"]["audio_encoder"]
+        graph, params = self._graph, member["params"]["audio_encoder"]
 
         def conv(x: str, name: str) -> str:
-            return graph.relu(graph.conv(x, *folded(self._at, f"audio_encoder/{name}")))
+            return graph.relu(graph.conv(x, *folded(member, f"audio_encoder/{name}")))
 
         x = conv(conv(x, "conv_1"), "conv_2")
         x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[1, 2])
@@ -159,10 +175,9 @@ class _Networks:
         x = graph.dense(graph.reshape(x, -1, len(kernel)), flat)
         return graph.dense(x, params["fc_2"]["dense"])
 
-    def _lstm(self, x: str, packed: str | None) -> tuple[str, str]:
+    def _lstm(self, layers: Variables, x: str, packed: str | None) -> tuple[str, str]:
         """(t, b, C) through all layers; states are packed as (b, layers, 2, hidden)."""
-        graph, layers = self._graph, self._at["params"]["lstm"]
-        after = []
+        graph, after = self._graph, []
         for index in range(len(layers)):
             state = None
             if packed is not None:

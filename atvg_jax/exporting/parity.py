@@ -69,7 +69,7 @@ def expected(model: Model, given: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     components = basis.encode(given["shape"])
     example = basis.decode(components)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        heard = (components,) if model.networks["at_net"].name == "at_net" else ()
+        heard = () if model.networks["at_net"].name == "at_single" else (components,)
         spoken = jax.jit(at_net.apply)(variables["at_net"], *heard, given["mfcc"])
         values = lips.apart(basis.decode(np.asarray(spoken) * basis.boost), basis)
         seen = jax.jit(vg_net.apply)(variables["vg_net"], given["image"], values, example)

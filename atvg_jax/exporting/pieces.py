@@ -21,7 +21,7 @@ from atvg_jax.features import audio, lips
 from atvg_jax.features.faces import CROP_SIZE
 from atvg_jax.features.landmarks import COMPONENTS, LANDMARK_SCALE
 from atvg_jax.inference.model_directory import Model, NetworkConfig
-from atvg_jax.models import PortraitFeatures
+from atvg_jax.models import PortraitFeatures, ensemble
 
 Array = jax.Array
 Arrays = dict[str, Any]
@@ -205,8 +205,9 @@ def _state_tensors(model: Model) -> dict[str, Tensor]:
     """What one step hands to the next; networks without recurrence have none."""
     states = {}
     if model.networks["at_net"].name != "at_single":
-        lstm = model.variables["at_net"]["params"]["lstm"]
-        hidden = int(np.shape(lstm["layer_0"]["hidden_kernel"])[0])
+        members = ensemble.members_of(model.variables["at_net"])
+        lstm = members[0]["params"]["lstm"]
+        hidden = len(members) * int(np.shape(lstm["layer_0"]["hidden_kernel"])[0])
         states["lstm_state"] = Tensor(("b", len(lstm), 2, hidden), "zeros before the first frame")
     if model.networks["vg_net"].settings.get("recurrence", "time") == "time":
         kernel = model.variables["vg_net"]["params"]["mmrnn"]["hidden_kernel"]

@@ -31,7 +31,7 @@ LAYOUT_VERSION = 1
 DESCRIPTION_FILE = "model.json"
 BASIS_FILE = "basis.npz"
 # What each of the two entries of model.json may be an instance of.
-NETWORKS = {"at_net": ("at_net", "at_single"), "vg_net": ("vg_net",)}
+NETWORKS = {"at_net": ("at_net", "at_mean", "at_single"), "vg_net": ("vg_net",)}
 SPARE_NETWORKS = {"discriminator": ("discriminator",)}  # may be there beside these
 KEPT = "published"  # collection of what published files hold and no network uses
 WEIGHT_DTYPES = ("float32", "float16")

@@ -67,6 +67,11 @@ def write(model: model_directory.Model, folder: str | os.PathLike[str]) -> dict[
     names = {ours: name for name, (ours, _) in published.NETWORKS.items()}
     state_dicts = {}
     for slot, config in model.networks.items():
+        if config.name not in names:
+            raise InputError(
+                f"there is no published definition of {config.name}, which the {slot} is: only "
+                f"{', '.join(names)} go back to PyTorch"
+            )
         width = config.settings.get("width", 1.0)
         if width != 1.0:
             raise InputError(

@@ -104,7 +104,7 @@ def join(
 
 
 def _mean(runs: Sequence[Run]) -> Run:
-    """Several AT-net runs as one of a wider network that gives their mean."""
+    """Several AT-net runs as one of the network that gives their mean."""
     from atvg_jax.models import ensemble
 
     first = runs[0].network
@@ -114,14 +114,8 @@ def _mean(runs: Sequence[Run]) -> Run:
                 f"{runs[0].basis_file.parent} and {run.basis_file.parent}: a mean takes runs of "
                 "at_net with the same settings of the network"
             )
-    width = first.create().width
-    try:
-        variables = ensemble.as_one([run.variables for run in runs], width)
-    except ValueError as error:
-        raise InputError(f"no mean of these runs can be made: {error}") from error
-    network = model_directory.NetworkConfig(
-        first.name, {**first.settings, "width": len(runs) * width}
-    )
+    variables = ensemble.of_members([run.variables for run in runs])
+    network = model_directory.NetworkConfig("at_mean", {**first.settings, "members": len(runs)})
     record = {"mean_of": [run.record for run in runs]}
     return Run(network, variables, runs[0].basis_file, record)
 

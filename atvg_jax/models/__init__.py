@@ -1,4 +1,4 @@
-"""The four networks: plain Flax modules, pure functions of (variables, inputs)."""
+"""The networks: plain Flax modules, pure functions of (variables, inputs)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from atvg_jax.errors import InputError
 from atvg_jax.models.at_net import ATNet, ATNetSingle
 from atvg_jax.models.discriminator import Discriminator
+from atvg_jax.models.ensemble import ATNetMean
 from atvg_jax.models.vg_net import PortraitFeatures, VGNet, VGOutput
 
 __all__ = [
     "COMPACT_WIDTH",
     "NETWORKS",
     "ATNet",
+    "ATNetMean",
     "ATNetSingle",
     "Discriminator",
     "PortraitFeatures",
@@ -30,6 +32,7 @@ COMPACT_WIDTH = 0.25
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "at_net": ATNet,
+    "at_mean": ATNetMean,
     "at_single": ATNetSingle,
     "vg_net": VGNet,
     "discriminator": Discriminator,
@@ -37,6 +40,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
 # Smallest inputs that each network accepts, for shapes and initialisation.
 INPUT_SHAPES: dict[str, list[tuple[int, ...]]] = {
     "at_net": [(1, 6), (1, 1, 28, 12)],
+    "at_mean": [(1, 6), (1, 1, 28, 12)],
     "at_single": [(1, 28, 12)],
     "vg_net": [(1, 128, 128, 3), (1, 1, 136), (1, 136)],
     "discriminator": [(1, 1, 128, 128, 3), (1, 136)],

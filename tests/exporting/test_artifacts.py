@@ -79,23 +79,38 @@ def test_onnx(onnx_folder):
             assert {tensor.name: tensor.shape for tensor in tensors} == wanted, name
 
 
-def test_networks_of_every_kind_in_onnx(basis, tmp_path):
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    # What the published checkpoints may be: no LSTM, no recurrence; and frames without attention.
-    networks = {"at_net": ("at_single", {}), "vg_net": ("vg_net", {"recurrence": "none"})}
-    networks["vg_net"][1]["attention"] = False
+def proved(form, at_net, vg_net, basis, folder):
+    """The manifest of artifacts of networks with random weights, which must agree with them."""
     configs = {
         slot: model_directory.NetworkConfig(name, {"width": WIDTH, **settings})
-        for slot, (name, settings) in networks.items()
+        for slot, (name, settings) in {"at_net": at_net, "vg_net": vg_net}.items()
     }
     variables = {
         slot: random_variables(config.name, dict(config.settings), seed)
         for seed, (slot, config) in enumerate(configs.items())
     }
     other = model_directory.Model(configs, variables, basis.boosted([1, 2.2, 2.4, 2.6, 2.8, 3]))
-    manifest = artifacts.write(other, "onnx", tmp_path / "onnx")
+    manifest = artifacts.write(other, form, folder)
     assert max(manifest["parity"]["largest_difference"].values()) < 1e-4
+    return manifest
+
+
+def test_networks_of_every_kind_in_onnx(basis, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    # What the published checkpoints may be: no LSTM, no recurrence; and frames without attention.
+    vg_net = "vg_net", {"recurrence": "none", "attention": False}
+    manifest = proved("onnx", ("at_single", {}), vg_net, basis, tmp_path / "onnx")
     assert not any(name.endswith("_state") for name in manifest["pieces"]["step"]["inputs"])
+
+
+@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
+def test_the_mean_of_three_at_nets(form, basis, tmp_path):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    at_net = "at_mean", {"members": 3}
+    manifest = proved(form, at_net, ("vg_net", {}), basis, tmp_path / form)
+    # Three LSTMs of sixteen units, one behind another.
+    assert manifest["pieces"]["step"]["inputs"]["lstm_state"]["shape"] == ["b", 3, 2, 48]
 
 
 def test_int8_by_the_command_line(model, onnx_folder, tmp_path, monkeypatch, capsys):

@@ -127,6 +127,10 @@ def test_what_the_published_definitions_are_not_does_not_go_back(tmp_path, model
     other = dataclasses.replace(model, networks={"vg_net": unblended})
     with pytest.raises(InputError, match="blends by attention"):
         published_files.write(other, tmp_path / "torch")
+    mean = model_directory.NetworkConfig("at_mean", {"members": 2})
+    other = dataclasses.replace(model, networks={"at_net": mean})
+    with pytest.raises(InputError, match="no published definition of at_mean"):
+        published_files.write(other, tmp_path / "torch")
     assert not list(tmp_path.iterdir())
 
 

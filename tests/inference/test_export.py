@@ -72,7 +72,8 @@ def test_several_runs_of_at_net_become_one_network_that_gives_their_mean(model, 
     shutil.rmtree(runs / "other" / "checkpoints" / "5")  # leaves step 2
     joined = run_checkpoints.join([runs / "at", runs / "other"], runs / "vg")
     settings = model.networks["at_net"].settings
-    assert joined.networks["at_net"].settings == {**settings, "width": 2 * settings["width"]}
+    assert joined.networks["at_net"].name == "at_mean"
+    assert joined.networks["at_net"].settings == {**settings, "members": 2}
     assert [one["step"] for one in joined.training["at_net"]["mean_of"]] == [5, 2]
     rng = np.random.default_rng(0)
     example = rng.normal(0, 1, (1, 6)).astype(np.float32)
