@@ -34,8 +34,7 @@ def parser() -> command_line.Parser:
         type=Path,
         action="append",
         metavar="RUN",
-        help="folder of an AT-net run; given several times, the mean of these is taken, as one "
-        "wider network",
+        help="folder of an AT-net run; given several times, the mean of what they say is taken",
     )
     flags.add_argument("--vg", type=Path, metavar="RUN", help="folder of a VG-net run")
     flags.add_argument(

@@ -8,10 +8,14 @@ Adam 2e-4 (0.5, 0.999), mean squared error of 6 landmark components. DATA is wha
 
 After a colon, separated by commas: ``compact`` (a quarter of the width, 1.9 M parameters),
 ``single`` (AT-single: one window of sound, no recurrence, no portrait), ``smoke`` (ten steps of a
-tiny network), ``windows`` (single windows of sound from all over the data, each answered for by
-itself: neighbours are much alike, so that 256 windows from as many places teach the audio encoder
-more than as many in a row; what it learned is what ``--config.start_from`` starts a recurrent run
-with). Any key may be set by itself: ``--config.steps=2000``.
+tiny network). Any key may be set by itself: ``--config.steps=2000``.
+
+Three more words are for learning from recordings too (``data_prep.add_speech``), one run starting
+from the one before with ``--config.start_from``. ``framewise``: AT-net's audio encoder and a linear
+layer learn from single windows of sound how a face differs from the clip's mean; neighbours are
+much alike, so that 256 windows from as many places teach more than as many in a row. ``spoken``:
+AT-net learns from that encoder on, from recordings and film. ``finetune``: from film alone, a
+little.
 
 ``compact`` is for a CPU and little data, so it also has what keeps a network from learning its
 people by heart: dropout, changes of recording, windows between the frames, an evened out share of
@@ -24,7 +28,7 @@ trains two) and seed 3, on 426 clips (28 minutes) of 48 people, held-out clips o
 1.96, 1.93, 1.91, 1.91 % of the distance between the eyes (2.71 % for a mouth that stays as it is);
 seed 4 ends with 1.84 %. One core makes 1.5 steps a second, and reads 577 windows of 16 frames.
 
-``compact,windows``, that width and seed 3, on those clips and 220 minutes of labelled speech
+``compact,framewise``, that width and seed 3, on those clips and 220 minutes of labelled speech
 (``data_prep.add_speech``): after 200, 400, 800 and 1600 steps mouth error 2.00, 1.89, 1.79 and
 1.74 % (2.49 % for a mouth that stays as it is; single frames of 2,048 places), in 22 minutes on one
 core.
@@ -38,7 +42,7 @@ from configs import words
 def get_config(arg: str | None = None) -> ConfigDict:
     c = ConfigDict()
     c.network = "at_net"
-    c.architecture = "at_net"  # or at_single
+    c.architecture = "at_net"  # or at_single, at_framewise
     c.model = ConfigDict({"width": 1.0, "dropout_rate": 0.0})
 
     # Not in the paper: weight of one minus the correlation of the lips' opening.
@@ -47,7 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Data: a folder that data_prep.build made; T frames a window.
     c.data = ""
     c.frames = 16
-    c.example = "before"  # the example frame: directly before the window, or any of the clip
+    c.example = "before"  # the example frame: directly before the window, any, or the mean of all
     c.balance = 0.0  # of speakers: 0 as the data has them, 1 as much of each
     c.augment = ConfigDict({"flip": 0.0, "colour": 0.0, "channel": 0.0, "noise": 0.0, "gain": 0.0})
     c.augment.between = 0.0
@@ -85,7 +89,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     return words.apply(
         c,
         arg,
-        {"compact": _compact, "windows": _windows, "single": _single, "smoke": _smoke},
+        {
+            "compact": _compact,
+            "framewise": _framewise,
+            "spoken": _spoken,
+            "finetune": _finetune,
+            "single": _single,
+            "smoke": _smoke,
+        },
     )
 
 
@@ -107,15 +118,30 @@ def _compact(c: ConfigDict) -> None:
     c.eval_every = 100
 
 
-def _windows(c: ConfigDict) -> None:
+def _framewise(c: ConfigDict) -> None:
+    c.architecture = "at_framewise"
+    c.model.dropout_rate = 0.1
+    c.example = "mean"
+    c.balance = 0.2  # few people are filmed; recordings are most of what there is to hear
     c.frames = 1
     c.batch_size = 256
     c.loss.opening = 0.0
-    c.steps = 1600
+    c.ema_decay = 0.995
+    c.steps = 2500
     c.warmup_steps = 100
     c.checkpoint_every = 200
     c.eval_every = 200
     c.eval_windows = 2048
+
+
+def _spoken(c: ConfigDict) -> None:
+    c.balance = 0.2
+    c.steps = 1500
+
+
+def _finetune(c: ConfigDict) -> None:
+    c.steps = 400
+    c.learning_rate = 3e-4
 
 
 def _single(c: ConfigDict) -> None:

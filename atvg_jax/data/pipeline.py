@@ -24,7 +24,7 @@ from atvg_jax.features.audio import ROWS_PER_FRAME, WINDOW_ROWS, windows_from_mf
 Batch = dict[str, np.ndarray]
 
 NETWORKS = ("at_net", "vg_net")
-EXAMPLES = ("before", "any")
+EXAMPLES = ("before", "any", "mean")
 # LRW clips have 29 frames with the word in the middle; the published AT-net takes the example frame
 # from frames 3..7, which leaves 3 frames before it and 5 after the 16 that follow. Longer clips
 # keep these margins, shorter ones cannot.
@@ -44,6 +44,7 @@ class Windows:
         example: AT-net's example frame: "before", directly before the window, as published; or
             "any", anywhere in the clip, as VG-net's is. From the frame before, the network also
             learns how far the mouth is open when the window starts, which no portrait will tell it.
+            Or "mean", landmarks that are the clip's mean, for what is to learn movement alone.
 
     Raises:
         InputError: there is no such network or example.
@@ -75,8 +76,8 @@ class Windows:
 
     def place(
         self, clip_frames: int, part: int, parts: int, rng: np.random.Generator
-    ) -> tuple[int, int]:
-        """First frame of a random window, and the example frame.
+    ) -> tuple[int, int | None]:
+        """First frame of a random window, and the example frame; None: the clip's mean.
 
         The places where a window can start are cut into ``parts`` equal stretches and the window
         starts within the given one, so that an epoch's windows spread over the clip while any one
@@ -89,15 +90,19 @@ class Windows:
         else:
             low, high = 0, clip_frames - self.frames
         start = low + int((part + rng.random()) / parts * (high - low + 1))
+        if self.example == "mean" and self.network == "at_net":
+            return start, None
         return start, start - 1 if self.follows else int(rng.integers(clip_frames))
 
-    def place_evenly(self, clip_frames: int, part: int, parts: int) -> tuple[int, int]:
+    def place_evenly(self, clip_frames: int, part: int, parts: int) -> tuple[int, int | None]:
         """The same without chance, for evaluation: windows evenly spread.
 
-        The example is the frame before the window, or else the clip's first.
+        The example is the frame before the window, the clip's mean, or else its first frame.
         """
         low, high = self.shortest - self.frames, clip_frames - self.frames
         start = round(low + (high - low) * (part + 0.5) / parts)
+        if self.example == "mean" and self.network == "at_net":
+            return start, None
         return start, start - 1 if self.follows else 0
 
 
@@ -105,7 +110,7 @@ def cut(
     example: dict[str, Any],
     windows: Windows,
     start: int,
-    example_frame: int,
+    example_frame: int | None,
     augmentation: Augmentation | None = None,
     rng: np.random.Generator | None = None,
 ) -> Batch:
@@ -115,7 +120,8 @@ def cut(
         example: a clip as ``schema.deserialize`` gives it.
         windows: what to cut.
         start: first of the T frames.
-        example_frame: the frame whose landmarks (and picture) are the example.
+        example_frame: the frame whose landmarks (and picture) are the example; None, for AT-net
+            alone: the mean of the clip's landmarks.
         augmentation: random changes; none by default.
         rng: where those come from.
 
@@ -126,8 +132,10 @@ def cut(
     """
     settings = augmentation or Augmentation()
     rng = rng or np.random.default_rng(0)  # draws that no setting uses
-    taken = [example_frame, *range(start, start + windows.frames)]
+    taken = [example_frame or 0, *range(start, start + windows.frames)]
     shapes, later = example["landmarks"][taken], 0
+    if example_frame is None:
+        shapes[0] = example["landmarks"].mean(axis=0)
     end = start + windows.frames
     if windows.network == "at_net" and end < len(example["landmarks"]):
         later = augment.rows_later(settings, rng)

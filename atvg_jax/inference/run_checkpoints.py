@@ -63,8 +63,10 @@ def read_run(path: str | os.PathLike[str], slot: str, best: bool = False) -> Run
     step, averaged, variables = _read_checkpoint(path, slot, metric if best else None)
     flat = model_directory.flatten(variables)
     model_directory.check_weights(flat, network, f"checkpoint {step} of {path}")
-    # Where the data lay on the machine that trained is nobody else's business.
+    # Where the data and other runs lay on the machine that trained is nobody else's business.
     settings = {key: value for key, value in config.items() if key != "data"}
+    if settings.get("start_from"):
+        settings["start_from"] = Path(str(settings["start_from"])).name
     record = {"step": step, "averaged": averaged, "config": settings}
     return Run(network, variables, basis_file, record)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from atvg_jax.errors import InputError
-from atvg_jax.models.at_net import ATNet, ATNetSingle
+from atvg_jax.models.at_net import ATNet, ATNetFramewise, ATNetSingle
 from atvg_jax.models.discriminator import Discriminator
 from atvg_jax.models.ensemble import ATNetMean
 from atvg_jax.models.vg_net import PortraitFeatures, VGNet, VGOutput
@@ -17,6 +17,7 @@ __all__ = [
     "COMPACT_WIDTH",
     "NETWORKS",
     "ATNet",
+    "ATNetFramewise",
     "ATNetMean",
     "ATNetSingle",
     "Discriminator",
@@ -34,6 +35,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "at_net": ATNet,
     "at_mean": ATNetMean,
     "at_single": ATNetSingle,
+    "at_framewise": ATNetFramewise,
     "vg_net": VGNet,
     "discriminator": Discriminator,
 }
@@ -42,6 +44,7 @@ INPUT_SHAPES: dict[str, list[tuple[int, ...]]] = {
     "at_net": [(1, 6), (1, 1, 28, 12)],
     "at_mean": [(1, 6), (1, 1, 28, 12)],
     "at_single": [(1, 28, 12)],
+    "at_framewise": [(1, 6), (1, 1, 28, 12)],
     "vg_net": [(1, 128, 128, 3), (1, 1, 136), (1, 136)],
     "discriminator": [(1, 1, 128, 128, 3), (1, 136)],
 }

@@ -31,8 +31,16 @@ def variables(state: TrainState, network: str) -> dict[str, Any]:
 
 
 def with_variables(state: TrainState, network: str, values: dict[str, Any]) -> TrainState:
-    """The same with other variables of a network; its optimizer stays as it is."""
-    part = dataclasses.replace(state.networks[network], **values)
+    """The same with other variables of some of a network's modules; its optimizer stays as it is.
+
+    Args:
+        state: with all of the network's variables.
+        network: its name.
+        values: ``{"params": {module: ...}, "batch_stats": {module: ...}}``.
+    """
+    old = variables(state, network)
+    both = {name: {**old[name], **values.get(name, {})} for name in old}
+    part = dataclasses.replace(state.networks[network], **both)
     return dataclasses.replace(state, networks={**state.networks, network: part})
 
 

@@ -20,6 +20,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from atvg_jax.errors import InputError
 
 FOLDER = "checkpoints"
+BASIS_FILE, CONFIG_FILE = "basis.npz", "config.json"  # beside it
 STATE, AVERAGE, DATA = "state", "average", "data"
 _NAMES_SHOWN = 6  # differing arrays that an error lists before it only counts them
 

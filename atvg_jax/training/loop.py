@@ -16,7 +16,7 @@ from atvg_jax.data.pipeline import Augmentation, ClipWindows, Reading, TrainBatc
 from atvg_jax.errors import InputError
 from atvg_jax.features import images
 from atvg_jax.features.landmarks import LandmarkBasis
-from atvg_jax.training import experiment, samples
+from atvg_jax.training import experiment, samples, start_from
 from atvg_jax.training.averaging import (
     RunState,
     averaged_step,
@@ -24,17 +24,14 @@ from atvg_jax.training.averaging import (
     variables,
     with_variables,
 )
+from atvg_jax.training.checkpoints import BASIS_FILE, CONFIG_FILE, Checkpoints
 from atvg_jax.training.checkpoints import FOLDER as CHECKPOINTS
-from atvg_jax.training.checkpoints import Checkpoints
 from atvg_jax.training.parallel import Devices, first_process
 from atvg_jax.training.profiling import profiler
 from atvg_jax.training.stopping import StopRequest, stop_request
 from atvg_jax.training.validation import Validation
 from atvg_jax.training.watch import Watch
 from atvg_jax.whole_files import written_whole
-
-BASIS_FILE = "basis.npz"
-CONFIG_FILE = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +55,8 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: Path | str) -> Result
     """Trains the network that ``config`` describes, or goes on where WORKDIR's run stopped.
 
     Where parameters come from: this run's newest complete checkpoint; without one, the averaged
-    weights of the run that ``config.start_from`` names; without that, random initialisation from
-    ``config.seed``.
+    weights of the run that ``config.start_from`` names, as far as both networks have the same
+    modules; without that, random initialisation from ``config.seed``.
 
     Args:
         config: a complete config, see ``configs/at_net.py``.
@@ -299,21 +296,14 @@ def _start(
 def _weights_to_start_from(
     config: Mapping[str, Any], plan: experiment.Experiment, workdir: Path
 ) -> dict[str, Any] | None:
-    """The averaged weights of the run that the config names; None where it names none, or where
-    this run has a checkpoint of its own.
+    """Weights of the run that the config names; None where it names none, or where this run has a
+    checkpoint of its own.
     """
     named = config.get("start_from")
     # What a save that was killed leaves behind begins with a number too, and is no checkpoint.
     if not named or any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*")):
         return None
-    folder = Path(named)
-    if not (folder / CONFIG_FILE).is_file():
-        raise InputError(f"config.start_from={folder} is no training run: it has no {CONFIG_FILE}")
-    with Checkpoints(folder) as checkpoints:
-        weights = checkpoints.weights(variables(plan.abstract(), plan.network))
-    if weights is None:
-        raise InputError(f"config.start_from={folder} has no checkpoint with averaged weights yet")
-    return weights
+    return start_from.weights(Path(named), plan)
 
 
 def _positions(batches: TrainBatches) -> Iterator[tuple[Any, dict[str, int]]]:

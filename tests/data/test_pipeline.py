@@ -119,6 +119,22 @@ def test_an_example_from_anywhere_in_the_clip():
     assert AT.count(np.asarray([15, 16, 17])).tolist() == [0, 0, 1]
 
 
+def test_the_example_may_be_the_mean_of_the_clip(data):
+    mean = Windows("at_net", frames=1, example="mean")
+    assert mean.count(np.asarray([1, 24])).tolist() == [1, 24]
+    source = ClipWindows(str(data), "train", mean)
+    clip = source.records.example(0)["landmarks"]
+    expected = landmarks.to_model(clip.astype(np.float64).mean(axis=0))
+    rng = np.random.default_rng(0)
+    for window in (source.random(3, Augmentation(), rng), source.fixed(3)):
+        np.testing.assert_allclose(window["example_landmark"], expected, rtol=1e-5, atol=1e-6)
+        # What is to be answered for is a frame of the clip as ever, and the clip is as it was.
+        frames = landmarks.to_model(clip)
+        assert np.abs(frames - window["landmarks"]).max(axis=1).min() < 1e-6
+    # VG-net needs a picture of its example, and there is none of a mean.
+    assert Windows("vg_net", example="mean").place_evenly(40, 0, 1)[1] == 0
+
+
 def test_windows_of_an_unknown_kind_are_refused():
     with pytest.raises(InputError, match="no network is called 'ta_net'"):
         Windows("ta_net")

@@ -18,6 +18,7 @@ def write_run(folder, model, name, steps=(2, 5), average=False):
     variables = model.variables[name]
     folder.mkdir()
     config = {"model": dict(model.networks[name].settings), "seed": 0, "data": "/home/me/clips"}
+    config["start_from"] = "/home/me/runs/ear"
     (folder / "config.json").write_text(json.dumps({"network": name, "config": config}))
     model.basis.save(folder / "basis.npz")
     handlers = {item: ocp.StandardCheckpointHandler() for item in ("state", "average")}
@@ -65,6 +66,7 @@ def test_latest_step_and_averages(model, runs):
     assert (record["at_net"]["step"], record["at_net"]["averaged"]) == (5, False)
     assert (record["vg_net"]["step"], record["vg_net"]["averaged"]) == (5, True)
     assert "/home/me" not in json.dumps(record)
+    assert record["at_net"]["config"]["start_from"] == "ear"
 
 
 def test_several_runs_of_at_net_become_one_network_that_gives_their_mean(model, runs):

@@ -138,14 +138,31 @@ def test_create_names_what_it_does_not_know(name, settings, named):
         create(name, settings)
 
 
-@pytest.mark.parametrize("name", ["at_net", "at_single"])
+def test_framewise_network_says_nothing_at_first_and_then_from_single_windows():
+    settings = {"width": 1 / 32}
+    model = create("at_framewise", settings)
+    rng = np.random.default_rng(0)
+    mfcc = jnp.asarray(10 * rng.standard_normal((2, 3, 28, 12)), jnp.float32)
+    example = jnp.asarray(rng.standard_normal((2, 6)), jnp.float32)
+    # A face that stays as the example has it, exactly.
+    fresh = model.apply(model.init(jax.random.key(0), example, mfcc), example, mfcc)
+    np.testing.assert_array_equal(fresh, np.repeat(example[:, None], 3, axis=1))
+    # What it says of a frame depends on that frame's window and on nothing else.
+    variables = random_variables("at_framewise", settings)
+    whole = np.asarray(model.apply(variables, example, mfcc))
+    assert np.abs(whole - whole[:, :1]).max() > 1e-3
+    alone = model.apply(variables, example, mfcc[:, 1:2])
+    np.testing.assert_allclose(alone[:, 0], whole[:, 1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["at_net", "at_single", "at_framewise"])
 def test_dropout_of_the_speech_networks_is_for_training_alone(name):
     settings = {"width": 1 / 32, "dropout_rate": 0.5}
     variables = random_variables(name, settings)
     model = create(name, settings)
     rng = np.random.default_rng(0)
     mfcc = jnp.asarray(rng.standard_normal((2, 3, 28, 12)), jnp.float32)
-    inputs = (jnp.zeros((2, 6)), mfcc) if name == "at_net" else (mfcc,)
+    inputs = (mfcc,) if name == "at_single" else (jnp.zeros((2, 6)), mfcc)
     plain = create(name, {"width": 1 / 32}).apply(variables, *inputs)
     np.testing.assert_array_equal(model.apply(variables, *inputs), plain)
 

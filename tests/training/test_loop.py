@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,17 +114,46 @@ def test_a_run_starts_with_the_averaged_weights_of_another(whole_run, data, tmp_
     assert loop.train_and_evaluate(settings, tmp_path).step == 2
 
 
+def test_a_run_starts_with_the_audio_encoder_of_a_framewise_one(whole_run, data, tmp_path):
+    changes = {"eval_split": "", "steps": 2}
+    framewise = config(data, **changes, architecture="at_framewise", frames=1, example="mean")
+    loop.train_and_evaluate(framewise, tmp_path / "framewise")
+    with Checkpoints(tmp_path / "framewise") as checkpoints:
+        average = checkpoints._manager.restore(2)["average"]
+    # A step so small that float32 does not see it, and no average but the weights themselves.
+    changes |= {"steps": 1, "learning_rate": 1e-12, "ema_decay": 0.0}
+    runs = {}
+    for name, source in (("from", str(tmp_path / "framewise")), ("scratch", "")):
+        settings = config(data, start_from=source, **changes)
+        loop.train_and_evaluate(settings, tmp_path / name)
+        runs[name] = read_run(tmp_path / name, "at_net").variables["params"]
+
+    def assert_same(one, other):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), one, other)
+
+    assert_same(runs["from"]["audio_encoder"], average["params"]["audio_encoder"])
+    # All else is as a run from scratch has it.
+    for params in runs.values():
+        params.pop("audio_encoder")
+    assert_same(runs["from"], runs["scratch"])
+
+
 @pytest.mark.parametrize(
     ("other", "changes", "message"),
     [
         ("none", {}, "no training run"),
         ("whole", {"model": {"width": 1 / 16, "dropout_rate": 0.0}}, "another network"),
+        ("broken", {}, "describes no run"),
     ],
 )
 def test_what_a_run_cannot_start_from_is_refused_before_anything_is_made(
     other, changes, message, whole_run, data, tmp_path
 ):
-    folder = whole_run[0] if other == "whole" else tmp_path / "none"
+    folder = whole_run[0] if other == "whole" else tmp_path / other
+    if other == "broken":
+        folder.mkdir()
+        (folder / "config.json").write_text('{"config": {"network": "at_net"}}')
+        shutil.copyfile(whole_run[0] / "basis.npz", folder / "basis.npz")
     with pytest.raises(InputError, match=message):
         loop.train_and_evaluate(config(data, start_from=str(folder), **changes), tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
