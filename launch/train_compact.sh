@@ -13,7 +13,7 @@ clips=${1:-}
 out=${OUT:-runs/compact}
 speech=${2:-$out/speech}
 # Trained on so little, both networks move a mouth too little. Chosen on the validation split:
-boost=${BOOST:-1.25} # of AT-net's landmarks, which then move 0.7 times as far as people there do
+boost=${BOOST:-1.2} # of AT-net's landmarks, which then move 0.7 times as far as people there do
 gain=${GAIN:-1.4} # of VG-net's faces: what costs frames made from true landmarks 0.2 dB, and no more
 
 prepare_environment launch/speech.txt
