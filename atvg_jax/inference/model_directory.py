@@ -116,8 +116,18 @@ def unflatten(flat: Mapping[str, Any]) -> Variables:
 
 
 def expected_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of every array that the network has; traces it, computes nothing."""
-    return _shapes(config.name, json.dumps(dict(config.settings), sort_keys=True))
+    """Names and shapes of every array that the network has; traces it, computes nothing.
+
+    Raises:
+        InputError: no network can be built with these settings.
+    """
+    try:
+        return _shapes(config.name, json.dumps(dict(config.settings), sort_keys=True))
+    except (TypeError, ValueError, OverflowError) as error:  # whatever a wrong value runs into
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"no {config.name} can be built with the settings {dict(config.settings)}: {reason}"
+        ) from error
 
 
 @functools.cache

@@ -17,6 +17,8 @@ from atvg_jax.models.at_net import ATNet
 Array = jax.Array
 Variables = Mapping[str, Any]
 
+MOST = 64  # more gain nothing, and a file that says so would be built for hours
+
 
 class ATNetMean(nn.Module):
     """Several AT-nets, and the mean of what they say.
@@ -37,8 +39,8 @@ class ATNetMean(nn.Module):
 
     def setup(self) -> None:
         """Builds the members."""
-        if self.members < 1:
-            raise ValueError("a mean takes at least one network")
+        if not 1 <= self.members <= MOST:
+            raise ValueError(f"a mean takes 1 to {MOST} networks, not {self.members}")
         self.member = [
             ATNet(self.width, self.components, self.dropout_rate, self.dtype)
             for _ in range(self.members)

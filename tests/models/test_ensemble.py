@@ -66,6 +66,7 @@ def test_members_come_out_as_they_went_in():
     assert len(ensemble.members_of(members[0])) == 1
 
 
-def test_a_mean_of_none_is_refused():
-    with pytest.raises(ValueError, match="at least one"):
-        models.abstract_variables("at_mean", {"members": 0, "width": WIDTH})
+@pytest.mark.parametrize("members", [0, 10**9])
+def test_a_mean_of_none_or_of_too_many_is_refused(members):
+    with pytest.raises(ValueError, match="1 to 64 networks"):
+        models.abstract_variables("at_mean", {"members": members, "width": WIDTH})
