@@ -26,7 +26,7 @@ train() {
   [[ $word == full ]] || arguments=${size:+$size,}$word
   [[ $network == vg_net ]] || steps=${AT_STEPS:-}
   say "training $network, $word"
-  python -m atvg_jax.train --config="configs/$network.py${arguments:+:$arguments}" \
+  run_training --config="configs/$network.py${arguments:+:$arguments}" \
     --workdir="$out/$network/$word" --config.data="$data" ${steps:+"--config.steps=$steps"}
 }
 

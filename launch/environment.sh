@@ -16,6 +16,15 @@ fail() {
   exit 2
 }
 
+# run_training FLAG...: python -m atvg_jax.train. A run that was asked to stop (SIGTERM) has saved and
+# ends well, but what would come after it has to wait: the script ends too.
+run_training() {
+  local outcome
+  outcome=$(python -m atvg_jax.train "$@") # one line; progress is on stderr
+  printf '%s\n' "$outcome"
+  [[ $outcome != *'stopped on request'* ]] || fail "stopped: the same command goes on from there"
+}
+
 # The first interpreter of a version that the pinned packages have files for.
 find_python() {
   local candidate

@@ -40,20 +40,20 @@ members=()
 for seed in 3 4 5 6; do
   common=(--config.seed="$seed" --config.model.width=0.1875)
   say "training AT-net (speech to landmarks), seed $seed: its ear"
-  python -m atvg_jax.train --config=configs/at_net.py:compact,framewise \
+  run_training --config=configs/at_net.py:compact,framewise \
     --workdir="$out/framewise_$seed" --config.data="$out/spoken" "${common[@]}"
   say "training AT-net, seed $seed: all of it, on recordings and film"
-  python -m atvg_jax.train --config=configs/at_net.py:compact,spoken \
+  run_training --config=configs/at_net.py:compact,spoken \
     --workdir="$out/spoken_$seed" --config.data="$out/spoken" "${common[@]}" \
     --config.start_from="$out/framewise_$seed"
   say "training AT-net, seed $seed: on film"
-  python -m atvg_jax.train --config=configs/at_net.py:compact,finetune \
+  run_training --config=configs/at_net.py:compact,finetune \
     --workdir="$out/at_$seed" --config.data="$out/data" "${common[@]}" \
     --config.start_from="$out/spoken_$seed"
   members+=(--at="$out/at_$seed")
 done
 say "training VG-net (landmarks to frames)"
-python -m atvg_jax.train --config=configs/vg_net.py:compact,no_discriminator \
+run_training --config=configs/vg_net.py:compact,no_discriminator \
   --workdir="$out/vg" --config.data="$out/data"
 
 say "joining both into a model"

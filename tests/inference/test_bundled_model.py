@@ -41,26 +41,33 @@ def test_its_lips_move_with_speech_and_rest_in_silence(face, portrait):
 
 
 def lip_heights(face, portrait):
-    """How far the inner lips are apart, frame by frame of the bundled sentence; crossed below 0."""
+    """How far the inner lips are apart, frame by frame of the bundled sentence; crossed below 0.
+
+    In shares of the distance between the eyes' centres.
+    """
     speech = video.read_waveform(assets.speech_path())
     moments = face.moments(portrait, [speech], 16000, landmarks_only=True, live=False)
+    shapes = np.stack([moment.landmarks for moment in moments])
+    eyes = [shapes[:, points].mean(axis=1) for points in (slice(36, 42), slice(42, 48))]
     upper, lower = 62, 66
-    return [moment.landmarks[lower, 1] - moment.landmarks[upper, 1] for moment in moments]
+    return (shapes[:, lower, 1] - shapes[:, upper, 1]) / np.linalg.norm(eyes[0] - eyes[1], axis=1)
 
 
 def test_its_lips_close_and_do_not_cross(face, portrait):
     heights = lip_heights(face, portrait)
-    assert max(heights) > 0.02
-    assert min(heights) > -1e-5  # the rounding of float32
-    assert min(heights) < max(heights) / 50  # shut
+    # dlib's points of 30 clips of the GRID corpus, by the words' times: real lips come to 0.035 at
+    # p, b and m, and go to 0.21 in a wide vowel (benchmarks/lip_closures.py).
+    assert max(heights) > 0.2
+    assert min(heights) > -1e-4  # the rounding of float32
+    assert min(heights) < 0.02
 
 
 def test_its_lips_that_would_cross_are_shut(portrait):
     model = model_directory.read(BUNDLED_MODEL)
     further = dataclasses.replace(model, basis=model.basis.boosted(2 * model.basis.boost))
     heights = lip_heights(TalkingFace(further), portrait)
-    assert min(heights) == pytest.approx(0, abs=1e-5)  # shut, to the rounding of float32
-    assert max(heights) > 0.02
+    assert min(heights) == pytest.approx(0, abs=1e-4)  # shut, to the rounding of float32
+    assert max(heights) > 0.2
 
 
 def test_products_of_bfloat16_make_frames_that_look_the_same(face, portrait):

@@ -57,6 +57,18 @@ def test_without_a_gpu_the_user_is_told_what_to_install(stand_in, tmp_path):
     assert "jax[cuda13]" in errors
 
 
+@pytest.mark.parametrize(("how", "expected"), [("at", 0), ("stopped on request at", 2)])
+def test_nothing_comes_after_a_training_that_was_asked_to_stop(how, expected, stand_in, tmp_path):
+    given = stand_in("python", f'echo "at_net {how} step 7 in runs/at/checkpoints"')
+    then = tmp_path / "then"
+    script = f"source {LAUNCH}/environment.sh; run_training --config=c --workdir=w; touch {then}"
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+    assert given.read_text() == "-m atvg_jax.train --config=c --workdir=w\n"
+    assert (done.returncode, then.exists()) == (expected, expected == 0)
+    assert f"at_net {how} step 7" in done.stdout
+
+
 def test_a_slurm_job_whose_time_is_over_saves_and_queues_again(stand_in, tmp_path):
     ran = stand_in("srun", "trap 'exit 0' TERM\nwhile :; do sleep 0.05; done")
     queued = stand_in("scontrol")
