@@ -128,27 +128,25 @@ def _learned(
 ) -> tuple[Labeller, FloatArray]:
     """The regression, and the mean components of each training clip."""
     known = {clip.clip_id: clip for clip in clips}
-    ordered = sorted(
-        _examples(data, "train"), key=lambda example: sync_corpus.part_of(example["clip_id"])
-    )
     frames: Counter[str] = Counter()
-    for example in ordered:
+    placed = []  # clip, first frame, landmarks and speaker of each example
+    for example in _examples(data, "train"):
         frames[example["speaker"]] += len(example["landmarks"])
+        place = sync_corpus.part_of(example["clip_id"])
+        placed.append((*place, example["landmarks"], example["speaker"]))
+    placed.sort(key=lambda example: example[:2])
     regression, means = Regression(frames), []
-    progress = tqdm(ordered, desc="listening to clips", unit="example")
-    for name, group in itertools.groupby(
-        progress, key=lambda example: sync_corpus.part_of(example["clip_id"])[0]
-    ):
+    progress = tqdm(placed, desc="listening to clips", unit="example")
+    for name, group in itertools.groupby(progress, key=lambda example: example[0]):
         if name not in known:
             raise InputError(
                 f"{data} has a clip {name} that the corpus does not: give the --corpus and "
                 "--source that it was made of"
             )
-        parts = [
-            (sync_corpus.part_of(e["clip_id"])[1], e["landmarks"], e["speaker"]) for e in group
-        ]
-        rows = encoder.rows(_sound_of(known[name]), max(s + len(shapes) for s, shapes, _ in parts))
-        for start, shapes, speaker in parts:
+        parts = list(group)
+        end = max(start + len(shapes) for _, start, shapes, _ in parts)
+        rows = encoder.rows(_sound_of(known[name]), end)
+        for _, start, shapes, speaker in parts:
             components = basis.encode(shapes)
             means.append(components.mean(axis=0))
             regression.add(rows[start : start + len(shapes)], components, speaker)

@@ -66,6 +66,11 @@ class Windows:
         return self.network == "at_net" and self.example == "before"
 
     @property
+    def averages(self) -> bool:
+        """Whether the example is the clip's mean and no frame."""
+        return self.network == "at_net" and self.example == "mean"
+
+    @property
     def shortest(self) -> int:
         """Frames that a clip must have."""
         return self.frames + self.follows
@@ -90,7 +95,7 @@ class Windows:
         else:
             low, high = 0, clip_frames - self.frames
         start = low + int((part + rng.random()) / parts * (high - low + 1))
-        if self.example == "mean" and self.network == "at_net":
+        if self.averages:
             return start, None
         return start, start - 1 if self.follows else int(rng.integers(clip_frames))
 
@@ -101,7 +106,7 @@ class Windows:
         """
         low, high = self.shortest - self.frames, clip_frames - self.frames
         start = round(low + (high - low) * (part + 0.5) / parts)
-        if self.example == "mean" and self.network == "at_net":
+        if self.averages:
             return start, None
         return start, start - 1 if self.follows else 0
 

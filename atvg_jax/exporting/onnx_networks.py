@@ -113,8 +113,9 @@ class _Networks:
         before: list[str | None] = [state] * count
         if state is not None and count > 1:
             before = graph.add("Split", state, outputs=count, axis=3)
+        windows = graph.reshape("mfcc", -1, 1, WINDOW_ROWS, WINDOW_COEFFICIENTS)
         each = [
-            self._components(member, sizes, packed)
+            self._components(member, windows, sizes, packed)
             for member, packed in zip(self._at, before, strict=True)
         ]
         components, packed = each[0]
@@ -127,10 +128,11 @@ class _Networks:
         values = graph.add("Add", values, graph.constant(self._basis.mean / LANDMARK_SCALE))
         return graph.with_time(self._lips_apart(values), sizes, POINTS, 2), packed
 
-    def _components(self, member: Variables, sizes: str, state: str | None) -> tuple[str, str]:
-        """What one AT-net makes of the windows, (b, t, 6), and its LSTM's packed state."""
+    def _components(
+        self, member: Variables, windows: str, sizes: str, state: str | None
+    ) -> tuple[str, str]:
+        """What one AT-net makes of windows (b t, 1, 28, 12): (b, t, 6), and its packed state."""
         graph, params = self._graph, member["params"]
-        windows = graph.reshape("mfcc", -1, 1, WINDOW_ROWS, WINDOW_COEFFICIENTS)
         audio = self._heard(member, windows)
         if self._at_name == "at_single":
             return graph.dense(audio, params["output"]["dense"], relu=False), ""

@@ -69,7 +69,11 @@ class ATNetMean(nn.Module):
 
 
 def _of_member(carry: blocks.LSTMCarry, index: int, members: int) -> blocks.LSTMCarry:
-    return jax.tree.map(lambda state: jnp.split(state, members, axis=-1)[index], carry)
+    def part(state: Array) -> Array:
+        units = state.shape[-1] // members
+        return state[..., index * units : (index + 1) * units]
+
+    return jax.tree.map(part, carry)
 
 
 def of_members(members: Sequence[Variables]) -> dict[str, Any]:

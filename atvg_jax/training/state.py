@@ -67,7 +67,7 @@ def init_network(
 def init_at_state(
     model: nn.Module, optimizer: optax.GradientTransformation, rng: Array, name: str = "at_net"
 ) -> TrainState:
-    """Fresh state for AT-net (or, by ``name``, AT-single; kept under ``at_net`` all the same)."""
+    """Fresh state for AT-net (or, by ``name``, a kin of it; kept under ``at_net`` all the same)."""
     network = init_network(name, model, optimizer, rng)
     return TrainState(jnp.zeros((), jnp.int32), {"at_net": network})
 

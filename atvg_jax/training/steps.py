@@ -123,7 +123,7 @@ def make_at_step(
     ``opening_loss``.
 
     Args:
-        model: ATNet or ATNetSingle.
+        model: ATNet, ATNetFramewise or ATNetSingle.
         optimizer: its optimizer.
         basis_mean: (136,) of the landmark basis.
         basis_components: (136, 6), columns orthonormal.
@@ -161,7 +161,7 @@ def make_at_step(
 
 
 def _at_predict(model: nn.Module) -> Callable[..., tuple[Array, Any]]:
-    """``predict(params, stats, example, mfcc, train=, dropout=)`` for either AT network."""
+    """``predict(params, stats, example, mfcc, train=, dropout=)`` for any AT network."""
     if isinstance(model, ATNetSingle):
         return lambda params, stats, example, mfcc, **how: _apply(model, params, stats, mfcc, **how)
     return lambda params, stats, *inputs, **how: _apply(model, params, stats, *inputs, **how)
